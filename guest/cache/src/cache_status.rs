@@ -1,9 +1,14 @@
 //! What a response says of how the cache had a part in it (RFC 9211).
 
-use core::fmt;
+use alloc::vec::Vec;
+
+use crate::fields::push_number;
 
 /// The name that this cache has there.
-const CACHE: &str = "slidegate";
+const CACHE: &[u8] = b"slidegate";
+
+/// Most are no longer, in bytes.
+const TEXT_BYTES: usize = 64;
 
 /// Why a request went to its server (RFC 9211, 2.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,51 +68,56 @@ impl CacheStatus {
             Some(Forwarding::Miss | Forwarding::VaryMiss) => "MISS",
         }
     }
-}
 
-/// As a member of a structured list.
-impl fmt::Display for CacheStatus {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(CACHE)?;
+    /// The same as a member of a structured list.
+    pub fn text(&self) -> Vec<u8> {
+        let mut text = Vec::with_capacity(TEXT_BYTES);
+        text.extend_from_slice(CACHE);
         match self.forwarding {
-            None => f.write_str("; hit")?,
-            Some(forwarding) => write!(f, "; fwd={forwarding}")?,
+            None => text.extend_from_slice(b"; hit"),
+            Some(forwarding) => {
+                text.extend_from_slice(b"; fwd=");
+                text.extend_from_slice(forwarding.as_str().as_bytes());
+            }
         }
         if let Some(status) = self.forwarded_status {
-            write!(f, "; fwd-status={status}")?;
+            text.extend_from_slice(b"; fwd-status=");
+            push_number(&mut text, status.into());
         }
         if let Some(ttl_s) = self.ttl_s {
-            write!(f, "; ttl={ttl_s}")?;
+            text.extend_from_slice(if ttl_s < 0 { &b"; ttl=-"[..] } else { b"; ttl=" });
+            push_number(&mut text, ttl_s.unsigned_abs());
         }
         if self.is_stored {
-            f.write_str("; stored")?;
+            text.extend_from_slice(b"; stored");
         }
         if self.is_collapsed {
-            f.write_str("; collapsed")?;
+            text.extend_from_slice(b"; collapsed");
         }
-        match self.detail {
-            Some(detail) => write!(f, "; detail={detail}"),
-            None => Ok(()),
+        if let Some(detail) = self.detail {
+            text.extend_from_slice(b"; detail=");
+            text.extend_from_slice(detail.as_bytes());
         }
+        text
     }
 }
 
-impl fmt::Display for Forwarding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+// === impl Forwarding ===
+
+impl Forwarding {
+    fn as_str(self) -> &'static str {
+        match self {
             Forwarding::Bypass => "bypass",
             Forwarding::Miss => "uri-miss",
             Forwarding::VaryMiss => "vary-miss",
             Forwarding::Request => "request",
             Forwarding::Stale => "stale",
-        })
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use alloc::string::ToString;
-
     use super::*;
 
     #[test]
@@ -129,7 +139,7 @@ mod tests {
             (bypass, "slidegate; fwd=bypass; detail=no_store", "BYPASS"),
             (CacheStatus::forwarded(Forwarding::Request), "slidegate; fwd=request", "EXPIRED"),
         ] {
-            assert_eq!((status.to_string().as_str(), status.word()), (text, word));
+            assert_eq!((status.text().as_slice(), status.word()), (text.as_bytes(), word));
         }
     }
 }

@@ -36,16 +36,19 @@ pub struct HeaderFields(pub Vec<(String, Vec<u8>)>);
 
 impl HeaderFields {
     /// Every value of a field, in order; `name` in lower case.
+    #[inline]
     pub fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
         self.0.iter().filter(move |(each, _)| each == name).map(|(_, value)| value.as_slice())
     }
 
     /// The first value of a field.
+    #[inline]
     pub fn first(&self, name: &str) -> Option<&[u8]> {
         self.0.iter().find(|(each, _)| each == name).map(|(_, value)| value.as_slice())
     }
 
     /// Whether there is a field of this name.
+    #[inline]
     pub fn has(&self, name: &str) -> bool {
         self.first(name).is_some()
     }
@@ -73,13 +76,19 @@ impl HeaderFields {
     }
 
     /// How many bytes names and values have.
+    #[inline]
     pub fn size(&self) -> usize {
         self.0.iter().map(|(name, value)| name.len() + value.len()).sum()
     }
 }
 
 /// Whether any response may be kept with a field of this name, unless its `connection` lists that.
+#[inline]
 pub(crate) fn may_be_kept(name: &str) -> bool {
+    // None begins with another letter, and most fields do.
+    if !name.starts_with(['a', 'c', 'h', 'k', 'p', 's', 't', 'u', 'x']) {
+        return true;
+    }
     let is_for_one = FOR_ONE.contains(&name) || OF_LIMITERS.iter().any(|beginning| name.starts_with(beginning));
     name != "age" && !is_for_one && !HOP_BY_HOP.contains(&name)
 }
@@ -131,11 +140,39 @@ pub(crate) fn unquoted(text: &[u8]) -> Option<Cow<'_, [u8]>> {
 }
 
 /// Whether it is a token (RFC 9110, 5.6.2).
+#[inline]
 pub(crate) fn is_token(text: &[u8]) -> bool {
-    !text.is_empty() && text.iter().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte))
+    !text.is_empty() && text.iter().all(|byte| has_bit(&TOKEN, *byte))
+}
+
+/// Whether it is the name of a field in lower case.
+#[inline]
+pub(crate) fn is_lower_name(text: &[u8]) -> bool {
+    !text.is_empty() && text.iter().all(|byte| has_bit(&LOWER_TOKEN, *byte))
+}
+
+/// A bit for each character that may stand in a token, and in one without capital letters: each byte of each response
+/// that is read is looked up.
+const TOKEN: [u32; 8] = bits(b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ");
+const LOWER_TOKEN: [u32; 8] = bits(b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz");
+
+#[expect(clippy::indexing_slicing, reason = "it is evaluated as it is compiled")]
+const fn bits(characters: &[u8]) -> [u32; 8] {
+    let (mut bits, mut at) = ([0; 8], 0);
+    while at < characters.len() {
+        bits[(characters[at] >> 5) as usize] |= 1 << (characters[at] & 31);
+        at += 1;
+    }
+    bits
+}
+
+#[inline]
+fn has_bit(bits: &[u32; 8], byte: u8) -> bool {
+    bits.get(usize::from(byte >> 5)).is_some_and(|bits| bits >> (byte & 31) & 1 == 1)
 }
 
 /// Whether it may stand in a header's value: no control characters but the tab (RFC 9110, 5.5).
+#[inline]
 pub(crate) fn is_field_value(value: &[u8]) -> bool {
     value.iter().all(|byte| *byte == b'\t' || !byte.is_ascii_control())
 }
@@ -147,6 +184,25 @@ pub(crate) fn delta_seconds(text: &[u8]) -> Option<u64> {
     }
     let add = |seconds: u64, digit: &u8| (seconds * 10 + u64::from(digit - b'0')).min(SECONDS_MAX);
     Some(text.iter().fold(0, add))
+}
+
+/// Digits of the greatest number.
+pub const DIGITS_MAX: usize = 20;
+
+/// Writes a number in digits, behind what is there.
+#[inline]
+pub fn push_number(text: &mut Vec<u8>, mut number: u64) {
+    let mut digits = [0; DIGITS_MAX];
+    let mut from = DIGITS_MAX;
+    for digit in digits.iter_mut().rev() {
+        *digit = b'0' + (number % 10) as u8;
+        number /= 10;
+        from -= 1;
+        if number == 0 {
+            break;
+        }
+    }
+    text.extend_from_slice(digits.get(from..).unwrap_or_default());
 }
 
 /// Fields with these values, for tests.
@@ -216,6 +272,24 @@ mod tests {
         ] {
             assert_eq!(delta_seconds(text.as_bytes()), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn fields_that_are_not_kept_are_known_by_their_first_letters() {
+        for name in FOR_ONE.iter().chain(&HOP_BY_HOP).chain(&["age", "x-ratelimit-limit", "x-slidegate-a"]) {
+            assert!(!may_be_kept(name), "{name}");
+        }
+        assert!(["", "a", "date", "content-type", "x-a", "etag"].iter().all(|name| may_be_kept(name)));
+    }
+
+    #[test]
+    fn names_are_tokens_and_in_lower_case_where_that_is_asked() {
+        for byte in 0..=u8::MAX {
+            let is_one = byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+            assert_eq!(is_token(&[b'a', byte]), is_one, "{byte}");
+            assert_eq!(is_lower_name(&[byte]), is_one && !byte.is_ascii_uppercase(), "{byte}");
+        }
+        assert!(!is_token(b"") && !is_lower_name(b""));
     }
 
     #[test]

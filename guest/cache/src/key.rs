@@ -1,16 +1,27 @@
 //! The key of a response: what of a request tells it from others, and where in Redis that leads.
 
-use alloc::{borrow::Cow, string::String, vec::Vec};
+use alloc::{borrow::Cow, rc::Rc, string::String, vec::Vec};
 
 use hmac_sha256::Hash;
 
-use crate::{fields::HeaderFields, vary::VaryValues};
+use crate::{fields::HeaderFields, value::checksum, vary::VaryValues};
 
 /// The first part of every key's material: another layout is another key.
 const LAYOUT: &[u8] = b"1";
 
 /// So much of a digest tells keys apart: 144 bits, 24 characters.
 const DIGEST_BYTES: usize = 18;
+const DIGEST_CHARACTERS: usize = DIGEST_BYTES / 3 * 4;
+
+/// What all keys begin with: the address follows, in the braces that put what is stored of it into one slot of a
+/// cluster.
+const BEGINNING: &[u8] = b"slidegate:c:{";
+
+/// What the parts of most keys take beside an address, in bytes.
+const MATERIAL_BYTES: usize = 224;
+
+/// A field in which a part of what is said is taken so, too.
+const FORWARDED: &str = "forwarded";
 
 /// Fields by which applications take another host, scheme or path for the request's own: what one of them says is part
 /// of the key, or its sender would choose what others get.
@@ -54,51 +65,128 @@ pub enum KeyQuery {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CacheKey {
     /// Of what it was made, part by part: to be kept with the response, and compared.
-    pub material: Vec<u8>,
-    /// What all keys of the same address begin with, which puts them into one slot of a cluster.
-    address: String,
-    /// Of all of it.
+    pub material: Rc<[u8]>,
+    /// Of its address, in characters.
+    address: [u8; DIGEST_CHARACTERS],
+    /// Of all of it, the same.
+    name: [u8; DIGEST_CHARACTERS],
     digest: [u8; 32],
 }
 
 /// What of a request is part of its key beside its address, in an order that is always the same.
 pub type KeyPart<'a> = (&'a str, Option<Cow<'a, [u8]>>);
 
+/// What a key is made of, as it is put together.
+#[derive(Debug)]
+pub struct KeyMaterial {
+    bytes: Vec<u8>,
+    /// Where the address ends.
+    address_end: usize,
+}
+
+// === impl KeyMaterial ===
+
+impl KeyMaterial {
+    /// Of an address, of which the query has been chosen from.
+    #[inline]
+    pub fn new(authority: &[u8], target: &[u8]) -> KeyMaterial {
+        let mut bytes = Vec::with_capacity(MATERIAL_BYTES + authority.len() + target.len());
+        add_part(&mut bytes, LAYOUT);
+        add_part(&mut bytes, &plain_authority(authority));
+        add_part(&mut bytes, target);
+        KeyMaterial { address_end: bytes.len(), bytes }
+    }
+
+    /// Adds what else tells requests apart.
+    #[inline]
+    pub fn add(&mut self, name: &str, value: Option<&[u8]>) {
+        add_part(&mut self.bytes, name.as_bytes());
+        add_value(&mut self.bytes, value);
+    }
+
+    /// Adds what of a request's header fields is part of every key, as applications take it for the address.
+    pub fn add_overrides(&mut self, headers: &HeaderFields) {
+        for name in OVERRIDES {
+            headers.values(name).for_each(|value| self.add(name, Some(value)));
+        }
+        // Only these of its parameters do so; who it was forwarded for tells every client from others.
+        for value in headers.values(FORWARDED) {
+            let pairs = value.split(|byte| matches!(byte, b',' | b';')).map(<[u8]>::trim_ascii);
+            let is_meant = |pair: &&[u8]| {
+                let name = pair.split(|byte| *byte == b'=').next().unwrap_or_default().trim_ascii();
+                name.eq_ignore_ascii_case(b"host") || name.eq_ignore_ascii_case(b"proto")
+            };
+            pairs.filter(is_meant).for_each(|pair| self.add(FORWARDED, Some(pair)));
+        }
+    }
+
+    /// All of it.
+    #[inline]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// A number that is the same for the same, for a table of some. It is no secret.
+    #[inline]
+    pub fn place(&self) -> usize {
+        checksum(0, &self.bytes) as usize
+    }
+}
+
+/// Whether a header field of this name is for [`KeyMaterial::add_overrides`].
+#[inline]
+pub fn is_override(name: &str) -> bool {
+    name.starts_with(['f', 'x']) && (name == FORWARDED || OVERRIDES.binary_search(&name).is_ok())
+}
+
 // === impl CacheKey ===
 
 impl CacheKey {
     /// Of an address, of which the query has been chosen from, and of what else tells requests apart.
     pub fn new<'a>(authority: &[u8], target: &[u8], parts: impl IntoIterator<Item = KeyPart<'a>>) -> CacheKey {
-        let mut material = Vec::new();
-        add_part(&mut material, LAYOUT);
-        add_part(&mut material, &plain_authority(authority));
-        add_part(&mut material, target);
+        let mut material = KeyMaterial::new(authority, target);
+        parts.into_iter().for_each(|(name, value)| material.add(name, value.as_deref()));
+        CacheKey::of(&material)
+    }
+
+    /// Of what is put together.
+    pub fn of(material: &KeyMaterial) -> CacheKey {
+        let (address, rest) = material.bytes.split_at_checked(material.address_end).unwrap_or_default();
         let mut hash = Hash::new();
-        hash.update(&material);
+        hash.update(address);
         // It goes on from here with what follows.
-        let (address, hashed) = (hash.finalize(), material.len());
-        for (name, value) in parts {
-            add_part(&mut material, name.as_bytes());
-            add_value(&mut material, value.as_deref());
-        }
-        hash.update(material.get(hashed..).unwrap_or_default());
+        let address = hash.finalize();
+        hash.update(rest);
         let digest = hash.finalize();
-        CacheKey { material, address: alloc::format!("slidegate:c:{{{}}}", text(&address)), digest }
+        CacheKey { material: Rc::from(material.bytes()), address: text(&address), name: text(&digest), digest }
     }
 
     /// A digest of it.
+    #[inline]
     pub fn digest(&self) -> &[u8; 32] {
         &self.digest
     }
 
     /// Where the response is.
     pub fn value(&self) -> String {
-        alloc::format!("{}:{}", self.address, text(&self.digest))
+        joined(&self.value_pieces())
+    }
+
+    /// The same in pieces.
+    #[inline]
+    pub fn value_pieces(&self) -> [&[u8]; 4] {
+        [BEGINNING, &self.address, b"}:", &self.name]
     }
 
     /// Where it says since when what is stored of the address is void.
     pub fn marker(&self) -> String {
-        alloc::format!("{}:x", self.address)
+        joined(&self.marker_pieces())
+    }
+
+    /// The same in pieces.
+    #[inline]
+    pub fn marker_pieces(&self) -> [&[u8]; 3] {
+        [BEGINNING, &self.address, b"}:x"]
     }
 
     /// Where it says who fetches it.
@@ -119,12 +207,18 @@ impl CacheKey {
             add_part(&mut material, name.as_bytes());
             add_value(&mut material, value.as_deref());
         }
-        CacheKey { digest: Hash::hash(&material), ..self.clone() }
+        let digest = Hash::hash(&material);
+        CacheKey { name: text(&digest), digest, ..self.clone() }
     }
+}
+
+fn joined(pieces: &[&[u8]]) -> String {
+    String::from_utf8_lossy(&pieces.concat()).into_owned()
 }
 
 /// An authority in the one spelling that all have which lead to the same server: in lower case, without dots at the end
 /// of its host, and without a port that need not be written. The scheme is told beside it.
+#[inline]
 pub(crate) fn plain_authority(authority: &[u8]) -> Vec<u8> {
     let is_port = |text: &[u8]| text.iter().all(u8::is_ascii_digit);
     let parted = authority.iter().rposition(|byte| *byte == b':').and_then(|at| authority.split_at_checked(at));
@@ -150,46 +244,24 @@ pub fn index_of(value: &str) -> String {
     alloc::format!("{value}:v")
 }
 
-/// What of a request's header fields is part of every key, as applications take it for the address.
-pub fn overriding_parts(headers: &HeaderFields) -> Vec<KeyPart<'_>> {
-    let mut parts = Vec::new();
-    // Of each request all names are looked at, and hardly any has one of these.
-    let is_any = headers.0.iter().any(|(name, _)| is_override(name));
-    for name in OVERRIDES.into_iter().filter(|_| is_any) {
-        parts.extend(headers.values(name).map(|value| (name, Some(Cow::Borrowed(value)))));
-    }
-    // Only these of its parameters do so; who it was forwarded for tells every client from others.
-    for value in headers.values("forwarded") {
-        let pairs = value.split(|byte| matches!(byte, b',' | b';')).map(<[u8]>::trim_ascii);
-        let is_meant = |pair: &&[u8]| {
-            let name = pair.split(|byte| *byte == b'=').next().unwrap_or_default().trim_ascii();
-            name.eq_ignore_ascii_case(b"host") || name.eq_ignore_ascii_case(b"proto")
-        };
-        parts.extend(pairs.filter(is_meant).map(|pair| ("forwarded", Some(Cow::Borrowed(pair)))));
-    }
-    parts
-}
-
-fn is_override(name: &str) -> bool {
-    name.starts_with(['f', 'x']) && OVERRIDES.binary_search(&name).is_ok()
-}
-
 // === impl KeyQuery ===
 
 impl KeyQuery {
     /// What tells it from others.
-    pub fn as_text(&self) -> Vec<u8> {
+    #[inline]
+    pub fn as_text(&self) -> Cow<'_, [u8]> {
         match self {
-            KeyQuery::All => b"all".to_vec(),
-            KeyQuery::None => Vec::new(),
-            KeyQuery::Names(names) => names.iter().fold(Vec::new(), |mut text, name| {
+            KeyQuery::All => Cow::Borrowed(b"all"),
+            KeyQuery::None => Cow::Borrowed(b""),
+            KeyQuery::Names(names) => Cow::Owned(names.iter().fold(Vec::new(), |mut text, name| {
                 add_part(&mut text, name.as_bytes());
                 text
-            }),
+            })),
         }
     }
 
     /// A path with what is part of the key of its query.
+    #[inline]
     pub fn of<'a>(&self, target: &'a [u8]) -> Cow<'a, [u8]> {
         let at = target.iter().position(|byte| *byte == b'?').unwrap_or(target.len());
         let (path, query) = target.split_at_checked(at).unwrap_or((target, b""));
@@ -245,25 +317,27 @@ fn hex(digit: u8) -> Option<u8> {
 }
 
 /// A part with its length before it, so that no two lists of parts are the same bytes.
+#[inline]
 fn add_part(material: &mut Vec<u8>, part: &[u8]) {
     material.extend_from_slice(&(part.len() as u64).to_be_bytes());
     material.extend_from_slice(part);
 }
 
 /// What is not there is not the same as what is empty.
+#[inline]
 fn add_value(material: &mut Vec<u8>, value: Option<&[u8]>) {
     material.push(u8::from(value.is_some()));
     add_part(material, value.unwrap_or_default());
 }
 
 /// The beginning of a digest in characters that stand for themselves in keys and URLs (RFC 4648, 5).
-fn text(digest: &[u8; 32]) -> String {
+fn text(digest: &[u8; 32]) -> [u8; DIGEST_CHARACTERS] {
     const CHARACTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    let mut text = String::with_capacity(DIGEST_BYTES / 3 * 4);
-    for bytes in digest.get(..DIGEST_BYTES).unwrap_or_default().chunks(3) {
+    let mut text = [0; DIGEST_CHARACTERS];
+    for (characters, bytes) in text.as_chunks_mut::<4>().0.iter_mut().zip(digest.as_chunks::<3>().0) {
         let bits = bytes.iter().fold(0_usize, |bits, byte| bits << 8 | usize::from(*byte));
-        for shift in [18, 12, 6, 0] {
-            text.push(char::from(CHARACTERS.get(bits >> shift & 63).copied().unwrap_or_default()));
+        for (character, shift) in characters.iter_mut().zip([18, 12, 6, 0]) {
+            *character = CHARACTERS.get(bits >> shift & 63).copied().unwrap_or_default();
         }
     }
     text
@@ -286,7 +360,8 @@ mod tests {
     fn overrides_are_found_by_their_names() {
         assert!(OVERRIDES.is_sorted());
         assert!(OVERRIDES.iter().all(|name| is_override(name)));
-        assert!(["", "host", "forwarded", "x", "x-forwarded-hosts"].iter().all(|name| !is_override(name)));
+        assert!(is_override(FORWARDED));
+        assert!(["", "host", "forward", "x", "x-forwarded-hosts"].iter().all(|name| !is_override(name)));
     }
 
     /// Shared with other gateways: none of it may change without another layout.
@@ -384,15 +459,18 @@ mod tests {
             ("forwarded", "for=1.2.3.4;host=evil;Proto=https, for=x"),
         ];
         let headers = HeaderFields(fields.map(|(name, value)| (String::from(name), value.as_bytes().to_vec())).into());
-        let parts: Vec<(&str, Vec<u8>)> =
-            overriding_parts(&headers).into_iter().map(|(name, value)| (name, value.unwrap().into_owned())).collect();
-        let expected = [
-            ("x-forwarded-host", b"evil".to_vec()),
-            ("x-forwarded-host", b"b".to_vec()),
-            ("forwarded", b"host=evil".to_vec()),
-            ("forwarded", b"Proto=https".to_vec()),
-        ];
-        assert_eq!(parts, expected);
+        let mut material = KeyMaterial::new(b"a", b"/");
+        material.add_overrides(&headers);
+        let mut expected = KeyMaterial::new(b"a", b"/");
+        for (name, value) in [
+            ("x-forwarded-host", "evil"),
+            ("x-forwarded-host", "b"),
+            ("forwarded", "host=evil"),
+            ("forwarded", "Proto=https"),
+        ] {
+            expected.add(name, Some(value.as_bytes()));
+        }
+        assert_eq!(material.bytes(), expected.bytes());
     }
 
     proptest! {

@@ -26,7 +26,7 @@ pub struct StoredResponse {
     /// Its header fields, but for those of a connection.
     pub headers: HeaderFields,
     /// All of it.
-    pub body: Rc<[u8]>,
+    pub body: Rc<Vec<u8>>,
     /// When its request was sent.
     pub requested_ms: u64,
     /// When its head came.
@@ -201,7 +201,7 @@ mod tests {
         StoredResponse {
             status: 200,
             headers,
-            body: Rc::from(&b"body"[..]),
+            body: Rc::new(b"body".to_vec()),
             requested_ms: received_ms,
             received_ms,
             initial_age_s: 0,

@@ -15,7 +15,7 @@
 use alloc::{rc::Rc, string::String, vec::Vec};
 
 use crate::{
-    fields::{HeaderFields, SECONDS_MAX, is_field_value, is_token, may_be_kept},
+    fields::{HeaderFields, SECONDS_MAX, is_field_value, is_lower_name, may_be_kept},
     freshness::Lifetime,
     stored::StoredResponse,
     vary::VARY_NAMES_MAX,
@@ -26,6 +26,8 @@ const VALUE_BYTES_MAX: usize = 1_000_000;
 
 /// A response has so many fields at most.
 const FIELDS_MAX: usize = 256;
+/// Who answers with a response adds so many.
+const FIELDS_ADDED: usize = 3;
 /// A response has so many tags at most that void it together with others.
 pub const TAGS_MAX: usize = 128;
 
@@ -57,10 +59,13 @@ pub enum CachedValue {
 pub type ValueHead = [u8; HEAD_BYTES];
 
 /// Of a value, or of nothing.
+#[inline]
 pub fn value_head(value: &[u8]) -> ValueHead {
-    let mut head = [0; HEAD_BYTES];
-    head.iter_mut().zip(value).for_each(|(to, byte)| *to = *byte);
-    head
+    value.first_chunk().copied().unwrap_or_else(|| {
+        let mut head = [0; HEAD_BYTES];
+        head.iter_mut().zip(value).for_each(|(to, byte)| *to = *byte);
+        head
+    })
 }
 
 /// Why a value cannot be read.
@@ -114,11 +119,13 @@ impl CachedValue {
         Some(bytes)
     }
 
-    /// Reads one that was written for a key of this material.
+    /// Reads one that was written for a key of this material. Of a response's it takes the bytes, for its body: they are
+    /// not copied.
     ///
     /// # Errors
     /// Why it cannot be.
-    pub fn read(value: &[u8], material: &[u8]) -> Result<CachedValue, UnreadableValue> {
+    #[inline]
+    pub fn take(value: &mut Vec<u8>, material: &[u8]) -> Result<CachedValue, UnreadableValue> {
         Self::read_if(value, |of| of == material)
     }
 
@@ -127,10 +134,11 @@ impl CachedValue {
     /// # Errors
     /// Why it cannot be.
     pub fn read_any(value: &[u8]) -> Result<CachedValue, UnreadableValue> {
-        Self::read_if(value, |_| true)
+        Self::read_if(&mut value.to_vec(), |_| true)
     }
 
-    fn read_if(value: &[u8], is_for: impl FnOnce(&[u8]) -> bool) -> Result<CachedValue, UnreadableValue> {
+    #[inline]
+    fn read_if(value: &mut Vec<u8>, is_for: impl FnOnce(&[u8]) -> bool) -> Result<CachedValue, UnreadableValue> {
         let mut cursor = Cursor(value);
         if cursor.take(MAGIC.len()) != Some(MAGIC) {
             return Err(UnreadableValue::Foreign);
@@ -138,20 +146,26 @@ impl CachedValue {
         if cursor.byte() != Some(VERSION) {
             return Err(UnreadableValue::Version);
         }
-        let length = cursor.number(4).ok_or(UnreadableValue::Truncated)?;
-        if value.len() > VALUE_BYTES_MAX || length != value.len() as u64 {
+        let length = cursor.long_number().ok_or(UnreadableValue::Truncated)?;
+        if value.len() > VALUE_BYTES_MAX || length as usize != value.len() {
             return Err(UnreadableValue::Truncated);
         }
-        let sum = cursor.number(8).ok_or(UnreadableValue::Truncated)?;
-        if sum != checksum(length as u32, cursor.0) {
+        let sum = cursor.longest_number().ok_or(UnreadableValue::Truncated)?;
+        if sum != checksum(length, cursor.0) {
             return Err(UnreadableValue::Altered);
         }
         let kind = cursor.byte().ok_or(UnreadableValue::Invalid)?;
         if !is_for(cursor.long().ok_or(UnreadableValue::Invalid)?) {
             return Err(UnreadableValue::OtherKey);
         }
+        if kind == RESPONSE {
+            let (mut response, length) = read_response(&mut cursor).ok_or(UnreadableValue::Invalid)?;
+            // It is the last of it.
+            value.drain(..value.len() - length);
+            response.body = Rc::new(core::mem::take(value));
+            return Ok(CachedValue::Response(response));
+        }
         let read = match kind {
-            RESPONSE => read_response(&mut cursor).map(CachedValue::Response),
             VARIES => read_names(&mut cursor).map(CachedValue::Varies),
             PASSES => Some(CachedValue::Passes),
             _ => None,
@@ -202,10 +216,12 @@ fn write_response(bytes: &mut Vec<u8>, response: &StoredResponse) -> Option<()> 
     long(bytes, &response.body)
 }
 
-fn read_response(cursor: &mut Cursor<'_>) -> Option<StoredResponse> {
-    let status = u16::try_from(cursor.number(2)?).ok().filter(|status| (200..1_000).contains(status))?;
-    let (requested_ms, received_ms) = (cursor.number(8)?, cursor.number(8)?);
-    let mut seconds = || cursor.number(4).filter(|seconds| *seconds <= SECONDS_MAX);
+/// All but the body, and how long that is, with which the value ends.
+#[inline]
+fn read_response(cursor: &mut Cursor<'_>) -> Option<(StoredResponse, usize)> {
+    let status = cursor.short_number().filter(|status| (200..1_000).contains(status))?;
+    let (requested_ms, received_ms) = (cursor.longest_number()?, cursor.longest_number()?);
+    let mut seconds = || cursor.long_number().map(u64::from).filter(|seconds| *seconds <= SECONDS_MAX);
     let (initial_age_s, fresh_s, stale_while_revalidate_s, stale_if_error_s) =
         (seconds()?, seconds()?, seconds()?, seconds()?);
     let flags = cursor.byte().filter(|flags| *flags <= 7)?;
@@ -218,29 +234,43 @@ fn read_response(cursor: &mut Cursor<'_>) -> Option<StoredResponse> {
         never_stale: has(NEVER_STALE),
         has_validator: has(HAS_VALIDATOR),
     };
-    let vary_count = cursor.byte().filter(|count| usize::from(*count) <= VARY_NAMES_MAX)?;
-    let vary = (0..vary_count).map(|_| {
+    let vary_count = usize::from(cursor.byte()?);
+    let (mut vary, mut tags) = (Vec::new(), Vec::new());
+    if vary_count > VARY_NAMES_MAX {
+        return None;
+    }
+    for _ in 0..vary_count {
         let name = cursor.name()?;
         let is_there = cursor.byte().filter(|flag| *flag <= 1)? == 1;
         let value = cursor.short()?;
-        (is_there || value.is_empty()).then(|| (name, is_there.then(|| value.to_vec())))
-    });
-    let vary = vary.collect::<Option<_>>()?;
-    let tag_count = cursor.byte().filter(|count| usize::from(*count) <= TAGS_MAX)?;
-    let tags = (0..tag_count).map(|_| cursor.short().map(<[u8]>::to_vec)).collect::<Option<_>>()?;
-    let field_count = cursor.number(2).filter(|count| *count <= FIELDS_MAX as u64)?;
-    let fields = (0..field_count).map(|_| {
-        let name = cursor.name()?;
-        let value = cursor.long().filter(|value| is_field_value(value))?;
-        Some((name, value.to_vec()))
-    });
-    let headers = HeaderFields(fields.collect::<Option<_>>()?);
-    // Whoever wrote these was not this cache.
-    if !headers.0.iter().all(|(name, _)| may_be_kept(name)) {
+        if !is_there && !value.is_empty() {
+            return None;
+        }
+        vary.push((name, is_there.then(|| value.to_vec())));
+    }
+    let tag_count = usize::from(cursor.byte()?);
+    if tag_count > TAGS_MAX {
         return None;
     }
-    let body = Rc::from(cursor.long()?);
-    Some(StoredResponse { status, headers, body, requested_ms, received_ms, initial_age_s, lifetime, vary, tags })
+    for _ in 0..tag_count {
+        tags.push(cursor.short()?.to_vec());
+    }
+    let field_count = usize::from(cursor.short_number()?);
+    if field_count > FIELDS_MAX {
+        return None;
+    }
+    let mut fields = Vec::with_capacity(field_count + FIELDS_ADDED);
+    for _ in 0..field_count {
+        // Whoever wrote others was not this cache.
+        let name = cursor.name().filter(|name| may_be_kept(name))?;
+        let value = cursor.long().filter(|value| is_field_value(value))?;
+        fields.push((name, value.to_vec()));
+    }
+    let (headers, body) = (HeaderFields(fields), Rc::default());
+    let length = cursor.long_number()? as usize;
+    let response =
+        StoredResponse { status, headers, body, requested_ms, received_ms, initial_age_s, lifetime, vary, tags };
+    (cursor.0.len() == length).then_some((response, length))
 }
 
 fn read_names(cursor: &mut Cursor<'_>) -> Option<Vec<String>> {
@@ -264,7 +294,8 @@ fn long(bytes: &mut Vec<u8>, part: &[u8]) -> Option<()> {
 
 /// Tells what was damaged on its way or at rest, and nothing of who did it: each step is one-to-one in the word and in
 /// the sum, so that no change within one word can be missed.
-fn checksum(length: u32, bytes: &[u8]) -> u64 {
+#[inline]
+pub(crate) fn checksum(length: u32, bytes: &[u8]) -> u64 {
     const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
     let step = |sum: u64, word: u64| {
         let mixed = (sum ^ word).wrapping_mul(FACTOR);
@@ -279,35 +310,57 @@ fn checksum(length: u32, bytes: &[u8]) -> u64 {
 struct Cursor<'a>(&'a [u8]);
 
 impl<'a> Cursor<'a> {
+    #[inline]
     fn take(&mut self, count: usize) -> Option<&'a [u8]> {
         let (taken, rest) = self.0.split_at_checked(count)?;
         self.0 = rest;
         Some(taken)
     }
 
+    #[inline]
+    fn chunk<const BYTES: usize>(&mut self) -> Option<[u8; BYTES]> {
+        let (taken, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        Some(*taken)
+    }
+
+    #[inline]
     fn byte(&mut self) -> Option<u8> {
-        self.take(1)?.first().copied()
+        self.chunk().map(|[byte]| byte)
     }
 
-    fn number(&mut self, bytes: usize) -> Option<u64> {
-        Some(self.take(bytes)?.iter().fold(0, |number, byte| number << 8 | u64::from(*byte)))
+    #[inline]
+    fn short_number(&mut self) -> Option<u16> {
+        self.chunk().map(u16::from_be_bytes)
     }
 
+    #[inline]
+    fn long_number(&mut self) -> Option<u32> {
+        self.chunk().map(u32::from_be_bytes)
+    }
+
+    #[inline]
+    fn longest_number(&mut self) -> Option<u64> {
+        self.chunk().map(u64::from_be_bytes)
+    }
+
+    #[inline]
     fn short(&mut self) -> Option<&'a [u8]> {
-        let length = self.number(2)?;
-        self.take(length as usize)
+        let length = self.short_number()?;
+        self.take(usize::from(length))
     }
 
+    #[inline]
     fn long(&mut self) -> Option<&'a [u8]> {
-        let length = self.number(4)?;
+        let length = self.long_number()?;
         self.take(length as usize)
     }
 
     /// The name of a field, in lower case.
+    #[inline]
     fn name(&mut self) -> Option<String> {
-        let name = self.short()?;
-        let is_name = is_token(name) && !name.iter().any(u8::is_ascii_uppercase);
-        is_name.then(|| String::from_utf8_lossy(name).into_owned())
+        let name = self.short().filter(|name| is_lower_name(name))?;
+        str::from_utf8(name).ok().map(String::from)
     }
 }
 

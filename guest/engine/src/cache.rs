@@ -55,5 +55,5 @@ pub struct CacheFallback {
     /// Its `content-type`.
     pub content_type: String,
     /// Its body.
-    pub body: Rc<[u8]>,
+    pub body: Rc<Vec<u8>>,
 }

@@ -18,7 +18,7 @@ mod standing;
 mod storing;
 mod upstreams;
 
-use alloc::{boxed::Box, format, rc::Rc, string::ToString, vec::Vec};
+use alloc::{boxed::Box, format, rc::Rc, string::String, vec::Vec};
 
 use slidegate_cache::{
     CacheKey, CacheStatus, Forwarding, HeaderFields, Lifetime, StoredResponse, Uncacheable, VaryValues, is_safe,
@@ -31,7 +31,7 @@ pub(crate) use self::{
 };
 use self::{
     flight::{CacheAsker, CacheFlight},
-    known::{KnownVariants, Purges},
+    known::{KnownKeys, KnownVariants, Purges},
     request::CacheableRequest,
     upstreams::Upstreams,
 };
@@ -73,6 +73,7 @@ pub(crate) struct CacheFilter {
     last_flight: u64,
     /// What is owed to streams whose responses have not come whole.
     followed: SortedMap<u64, Followed>,
+    keys: KnownKeys,
     variants: KnownVariants,
     upstreams: Upstreams,
     purges: Purges,
@@ -156,6 +157,7 @@ impl CacheFilter {
             by_key: SortedMap::default(),
             last_flight: 0,
             followed: SortedMap::default(),
+            keys: KnownKeys::default(),
             variants: KnownVariants::default(),
             upstreams: Upstreams::default(),
             purges: Purges::default(),
@@ -182,7 +184,7 @@ impl CacheFilter {
         }
         // Without a clock nobody knows how old anything is.
         let method = method.filter(|_| turn.wall_ns > 0);
-        let cacheable = method.and_then(|method| CacheableRequest::read(&self.rules, &method, request).ok());
+        let cacheable = method.and_then(|method| CacheableRequest::read(&self.rules, &mut self.keys, &method, request).ok());
         let Some(cacheable) = cacheable else {
             return Some(self.counted(Verdict::Pass(Pass::default()), CacheTally::Bypass, turn));
         };
@@ -235,7 +237,7 @@ impl CacheFilter {
             |stored: &Rc<StoredResponse>| matches_request(&stored.vary, &stored.headers, &asker.request.headers);
         going.stored = going.stored.filter(is_its);
         let kept = going.stored.as_ref().map_or(0, |stored| stored.body.len() + stored.headers.size());
-        let bytes = FOLLOWED_BYTES + asker.request.bytes() + kept;
+        let bytes = FOLLOWED_BYTES + asker.request.bytes + kept;
         let Going { key, flight, stored, may_store, forwarding } = going;
         if !self.fits_followed(turn, bytes) {
             if let Some(flight) = flight {
@@ -337,7 +339,7 @@ impl CacheFilter {
     /// What becomes of a request, counted and told to a log of requests by the same word.
     fn counted(&self, verdict: Verdict, tally: CacheTally, turn: &mut CacheTurn<'_>) -> NotedVerdict {
         self.tally(tally, turn);
-        NotedVerdict { verdict, note: Some(Vec::from([("cache", tally.to_string())])) }
+        NotedVerdict { verdict, note: Some(Vec::from([("cache", String::from(tally.as_str()))])) }
     }
 
     /// An answer that a client gets from here.
@@ -376,7 +378,7 @@ fn noted(verdict: Verdict) -> NotedVerdict {
 }
 
 /// An answer that stands for what was stored.
-fn hit(stored: &StoredResponse, request: &CacheableRequest, status: CacheStatus, now_ms: u64) -> Response {
+fn hit(stored: Rc<StoredResponse>, request: &CacheableRequest, status: CacheStatus, now_ms: u64) -> Response {
     let details = if status.word() == "STALE" { "cache.stale" } else { "cache.hit" };
     answer::stored(stored, &request.headers, &status, now_ms, details)
 }

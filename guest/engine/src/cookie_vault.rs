@@ -303,7 +303,7 @@ impl CookieVault {
         let said = failure.map(|cause| format!("{};cause={cause}", VaultTally::Unavailable));
         if said.is_some() && !is_response && !self.rules.fails_open {
             self.followed.remove(&waiter.stream);
-            let verdict = Verdict::Respond(json_answer::unavailable(Rc::from(UNAVAILABLE)));
+            let verdict = Verdict::Respond(json_answer::unavailable(Rc::new(UNAVAILABLE.into())));
             return NotedVerdict { verdict, note: note(said) };
         }
         let cookies: Vec<Vec<u8>> = parts.into_iter().filter_map(|part| part.goes_on).collect();

@@ -91,7 +91,7 @@ mod tests {
         let response = Response {
             status: 429,
             headers: vec![("content-type".into(), "application/json".into()), ("retry-after".into(), "5".into())],
-            body: Rc::from("100 % später\n".as_bytes()),
+            body: Rc::new("100 % später\n".into()),
             details: "d",
             grpc_status: RESOURCE_EXHAUSTED,
         };

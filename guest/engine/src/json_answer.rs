@@ -9,7 +9,7 @@ use alloc::{
 use crate::{grpc, verdict::Response};
 
 /// Redis cannot say, and who waits for it is refused then.
-pub(crate) fn unavailable(body: Rc<[u8]>) -> Response {
+pub(crate) fn unavailable(body: Rc<Vec<u8>>) -> Response {
     Response {
         status: 503,
         headers: json_headers(),

@@ -25,6 +25,8 @@ use alloc::{
 };
 use core::mem;
 
+use slidegate_cache::{DIGITS_MAX, push_number};
+
 use crate::{
     rule::{Limit, LimitBy, LimitUnit, RuleItem, Source, hits::Partition},
     value_hash::{ValueHash, hex},
@@ -137,7 +139,7 @@ impl Stem<'_> {
             }
         };
         key.extend_from_slice(if self.together { b":" } else { b"}:" });
-        decimal(&mut key, limit.window_us / 1_000_000);
+        push_number(&mut key, limit.window_us / 1_000_000);
         if limit.unit == LimitUnit::Tokens {
             key.extend_from_slice(TOKENS);
         }
@@ -221,26 +223,8 @@ pub(crate) fn escape(key: &mut Vec<u8>, text: &[u8], structure: impl Fn(u8) -> b
     key.extend_from_slice(rest);
 }
 
-/// Digits of the greatest number.
-const DIGITS_MAX: usize = 20;
-
 /// The most that a key has behind its stem.
 const END_MAX: usize = 2 + DIGITS_MAX + TOKENS.len();
-
-#[inline]
-fn decimal(text: &mut Vec<u8>, mut number: u64) {
-    let mut digits = [0; DIGITS_MAX];
-    let mut from = DIGITS_MAX;
-    for digit in digits.iter_mut().rev() {
-        *digit = b'0' + (number % 10) as u8;
-        number /= 10;
-        from -= 1;
-        if number == 0 {
-            break;
-        }
-    }
-    text.extend_from_slice(digits.get(from..).unwrap_or_default());
-}
 
 #[cfg(test)]
 mod tests;

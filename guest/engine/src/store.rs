@@ -41,8 +41,8 @@ pub(crate) trait Ask {
     /// the same in each.
     fn command(&self, form: Form, command: &mut Command);
 
-    /// Reads a reply that is no error. None: it has not the shape of an answer.
-    fn read(&self, reply: &Reply) -> Option<Self::Answer>;
+    /// Reads a reply that is no error, and may take what is in it. None: it has not the shape of an answer.
+    fn read(&self, reply: &mut Reply) -> Option<Self::Answer>;
 
     /// What it says that there is an answer, but one that is longer than the host takes. None: the call has failed.
     fn too_large(&self) -> Option<Self::Answer> {
@@ -262,7 +262,7 @@ impl<A: Ask> Store<A> {
         explain: impl Fn(&A, &str) -> String,
     ) -> Option<Ended<A>> {
         telemetry.took(call.service, now_ns.saturating_sub(call.sent_ns));
-        let reply = match reply {
+        let mut reply = match reply {
             Ok(reply) => reply,
             Err(error) => {
                 let answer = if error == CallError::TooLarge { call.ask.too_large() } else { None };
@@ -272,7 +272,7 @@ impl<A: Ask> Store<A> {
                 });
             }
         };
-        if let Some(answer) = call.ask.read(&reply) {
+        if let Some(answer) = call.ask.read(&mut reply) {
             reply.let_go();
             return Some(self.succeeded(*call, answer, now_ns, telemetry));
         }

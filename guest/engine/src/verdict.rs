@@ -89,7 +89,7 @@ pub struct Response {
     /// Header fields, names in lower case.
     pub headers: Vec<(String, Vec<u8>)>,
     /// Body; text unless a header says otherwise. Shared by all answers that say the same.
-    pub body: Rc<[u8]>,
+    pub body: Rc<Vec<u8>>,
     /// Why, for the access log: `plugin.reason`, as Higress' plugin spells it where it has the same reason.
     pub details: &'static str,
     /// What a client of gRPC gets to know: see [`Response::into_grpc`].

@@ -40,7 +40,7 @@ pub struct FollowedExchange {
     /// What was changed in the response's headers when they came.
     edits: Vec<HeaderEdit>,
     /// What takes the place of the response's body.
-    replacement: Option<Rc<[u8]>>,
+    replacement: Option<Rc<Vec<u8>>>,
     request: ShownBody,
     response: ShownBody,
 }

@@ -1,13 +1,14 @@
 //! What requests are answered with.
 
 use alloc::{
-    format,
     rc::Rc,
     string::{String, ToString},
     vec::Vec,
 };
 
-use slidegate_cache::{CacheStatus, HeaderFields, StoredResponse, is_not_modified, not_modified_fields};
+use slidegate_cache::{
+    CacheStatus, HeaderFields, StoredResponse, is_not_modified, not_modified_fields, push_number,
+};
 
 use crate::{
     cache::CacheFallback,
@@ -17,33 +18,32 @@ use crate::{
 
 const NOT_CACHED: &str = r#"{"error":{"message":"No response is stored that could be used.","code":"not_cached"}}"#;
 
-/// A stored response, as an answer to a request with these fields (RFC 9111, 4).
+/// A stored response, as an answer to a request with these fields (RFC 9111, 4). If nobody else has it, it is the answer
+/// without being copied.
+#[inline]
 pub(super) fn stored(
-    stored: &StoredResponse,
+    stored: Rc<StoredResponse>,
     request: &HeaderFields,
     status: &CacheStatus,
     now_ms: u64,
     details: &'static str,
 ) -> Response {
-    let is_known = is_not_modified(stored, request);
-    let mut headers = match is_known {
-        true => not_modified_fields(stored).0,
+    let age_s = stored.age_s(now_ms);
+    let (status_code, mut headers, body) = if is_not_modified(&stored, request) {
+        (304, not_modified_fields(&stored).0, Rc::default())
+    } else {
+        let StoredResponse { status, headers, body, .. } = Rc::unwrap_or_clone(stored);
+        let mut headers = headers.0;
         // The length is for who sends it, the other is said anew.
-        false => {
-            let is_kept = |(name, _): &&(String, Vec<u8>)| !matches!(name.as_str(), "content-length" | "x-cache");
-            stored.headers.0.iter().filter(is_kept).cloned().collect()
-        }
+        headers.retain(|(name, _)| !matches!(name.as_str(), "content-length" | "x-cache"));
+        (status, headers, body)
     };
+    let mut age = Vec::new();
+    push_number(&mut age, age_s);
     // 5.1
-    headers.push(("age".to_string(), stored.age_s(now_ms).to_string().into_bytes()));
+    headers.push((String::from("age"), age));
     headers.extend(told(status));
-    Response {
-        status: if is_known { 304 } else { stored.status },
-        headers,
-        body: if is_known { Rc::default() } else { Rc::clone(&stored.body) },
-        details,
-        grpc_status: grpc::UNAVAILABLE,
-    }
+    Response { status: status_code, headers, body, details, grpc_status: grpc::UNAVAILABLE }
 }
 
 /// The answer in place of an error where nothing is stored.
@@ -69,7 +69,7 @@ pub(super) fn not_cached(status: &CacheStatus) -> Response {
     Response {
         status: 504,
         headers,
-        body: Rc::from(NOT_CACHED.as_bytes()),
+        body: Rc::new(NOT_CACHED.into()),
         details: "cache.not_cached",
         grpc_status: grpc::UNAVAILABLE,
     }
@@ -83,7 +83,7 @@ pub(super) fn edits(status: &CacheStatus) -> Vec<HeaderEdit> {
 
 fn told(status: &CacheStatus) -> [(String, Vec<u8>); 2] {
     [
-        ("cache-status".to_string(), format!("{status}").into_bytes()),
+        ("cache-status".to_string(), status.text()),
         ("x-cache".to_string(), status.word().as_bytes().to_vec()),
     ]
 }

@@ -8,7 +8,7 @@ use alloc::{
 use slidegate_cache::{CachedValue, Reuse, StoredResponse, ValueHead, is_safe, matches_request, vary_values};
 
 use super::{
-    known::Purges,
+    known::{KnownKeys, Purges},
     question::{AHEAD_MS, CacheAnswer, CacheQuestion},
     request::CacheableRequest,
 };
@@ -44,7 +44,7 @@ pub(crate) fn explained(
     }
     let cacheable = match wall_ns {
         0 => Err("nobody knows what time it is"),
-        _ => CacheableRequest::read(rules, &method, request),
+        _ => CacheableRequest::read(rules, &mut KnownKeys::default(), &method, request),
     };
     match cacheable {
         Ok(cacheable) => {
@@ -103,7 +103,7 @@ fn answer(rules: &CacheRules, question: &CacheQuestion, ask: Asking<'_>) -> Opti
     let mut command = Command::default();
     question.command(Form::Text, &mut command);
     Some(match ask(rules.redis, command)? {
-        Ok(reply) => question.read(&reply).ok_or(FailureCause::BadReply),
+        Ok(mut reply) => question.read(&mut reply).ok_or(FailureCause::BadReply),
         Err(CallError::TooLarge) => question.too_large().ok_or(FailureCause::BadReply),
         Err(error) => Err(error.into()),
     })

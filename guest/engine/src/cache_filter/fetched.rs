@@ -169,13 +169,13 @@ impl CacheFilter {
                 match matches_request(&stored.vary, &stored.headers, &asker.request.headers) {
                     true => {
                         let told = CacheStatus { is_collapsed: true, ..told };
-                        let response = hit(&stored, &asker.request, told, now_ms);
+                        let response = hit(Rc::clone(&stored), &asker.request, told, now_ms);
                         self.settle_with(&asker, response, CacheTally::Stale, turn);
                     }
                     false => self.send_alone(&asker, None, true, turn),
                 }
             }
-            return Ok(self.answered(hit(&stored, &fetch.request, told, now_ms), CacheTally::Stale, turn));
+            return Ok(self.answered(hit(stored, &fetch.request, told, now_ms), CacheTally::Stale, turn));
         }
         let Some(fallback) = self.rules.fallback.clone() else { return Ok(NotedVerdict::pass()) };
         for asker in askers {
@@ -205,7 +205,7 @@ impl CacheFilter {
             is_stored,
             ..CacheStatus::forwarded(fetch.forwarding)
         };
-        let response = hit(&fresh, &fetch.request, status, now_ms);
+        let response = hit(Rc::clone(&fresh), &fetch.request, status, now_ms);
         let settled = self.answered(response, CacheTally::Revalidated, turn);
         if is_kept {
             if let Some(flight) = fetch.flight.filter(|_| !is_stored) {
@@ -352,7 +352,7 @@ impl CacheFilter {
             status,
             initial_age_s: initial_age_s(&headers, fetch.requested_ms, received_ms),
             headers: StoredResponse::kept_fields(&headers),
-            body: Rc::from(body),
+            body: Rc::new(body),
             requested_ms: fetch.requested_ms,
             received_ms,
             lifetime,

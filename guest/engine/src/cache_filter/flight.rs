@@ -53,7 +53,7 @@ pub(super) enum FlightStage {
 impl CacheAsker {
     /// What it takes, in bytes.
     pub(super) fn bytes(&self) -> usize {
-        WAITER_BYTES + self.request.bytes()
+        WAITER_BYTES + self.request.bytes
     }
 }
 

@@ -2,15 +2,25 @@
 
 use alloc::{boxed::Box, string::String, vec::Vec};
 
-use slidegate_cache::{PURGES_MAX, PurgeTag, is_void};
+use slidegate_cache::{CacheKey, KeyMaterial, PURGES_MAX, PurgeTag, is_void};
 
 use crate::sorted;
 
 /// Of so many resources it is known by what they vary; each has its place, and takes that of another.
 const RESOURCES_MAX: usize = 4_096;
 
+/// So many keys are known, in pairs: of two that have the same place the one goes that was used longer ago.
+const KEYS_MAX: usize = 512;
+
+/// A key of more material is not among them, in bytes.
+const KNOWN_MATERIAL_MAX: usize = 512;
+
 /// What was read of purges is good for so long.
 const PURGES_NS: u64 = 1_000_000_000;
+
+/// The keys of what is asked for often, so that they are not hashed again each time.
+#[derive(Debug, Default)]
+pub(super) struct KnownKeys(Vec<[Option<Box<CacheKey>>; 2]>);
 
 /// By what the responses of resources vary, by the digests of their keys.
 #[derive(Debug, Default)]
@@ -26,6 +36,40 @@ pub(super) struct Purges {
     /// Of what was voided before, nothing is known.
     floor_ms: u64,
     read_ns: Option<u64>,
+}
+
+impl KnownKeys {
+    /// The key of this material.
+    #[inline]
+    pub(super) fn key(&mut self, material: &KeyMaterial) -> CacheKey {
+        let is_it = |known: &Option<Box<CacheKey>>| known.as_ref().is_some_and(|key| *key.material == *material.bytes());
+        let place = self.0.get_mut(material.place() % (KEYS_MAX / 2));
+        if let Some([newer, older]) = place {
+            if let Some(key) = newer.as_ref().filter(|_| is_it(newer)) {
+                return CacheKey::clone(key);
+            }
+            if let Some(key) = older.as_ref().filter(|_| is_it(older)) {
+                let key = CacheKey::clone(key);
+                core::mem::swap(newer, older);
+                return key;
+            }
+        }
+        self.learn(material)
+    }
+
+    #[inline(never)]
+    fn learn(&mut self, material: &KeyMaterial) -> CacheKey {
+        let key = CacheKey::of(material);
+        if key.material.len() <= KNOWN_MATERIAL_MAX {
+            if self.0.is_empty() {
+                self.0.resize_with(KEYS_MAX / 2, Default::default);
+            }
+            if let Some([newer, older]) = self.0.get_mut(material.place() % (KEYS_MAX / 2)) {
+                *older = newer.replace(Box::new(key.clone()));
+            }
+        }
+        key
+    }
 }
 
 impl KnownVariants {
@@ -108,6 +152,34 @@ mod tests {
         assert!((0..20_000).filter(|number| known.names(&digest(*number)).is_some()).count() <= RESOURCES_MAX);
         known.forget(&digest(19_999));
         assert!(known.names(&digest(19_999)).is_none());
+    }
+
+    #[test]
+    fn a_known_key_is_the_one_that_its_material_has_whatever_else_is_known() {
+        let mut known = KnownKeys::default();
+        let material = |number: usize| {
+            let mut material = KeyMaterial::new(b"a", b"/");
+            material.add("x", Some(&number.to_be_bytes()));
+            material
+        };
+        for number in (0..3 * KEYS_MAX).chain(0..9).chain([0; 3]) {
+            assert_eq!(known.key(&material(number)), CacheKey::of(&material(number)));
+        }
+        let count = known.0.iter().flatten().flatten().count();
+        assert!(count > KEYS_MAX / 2 && count <= KEYS_MAX, "{count}");
+        // One that is asked for in turns with another of its place stays known.
+        let place = |number: &usize| material(*number).place() % (KEYS_MAX / 2);
+        let other = (1..).find(|number| place(number) == place(&0)).unwrap();
+        for number in [0, other, 0, other] {
+            known.key(&material(number));
+            let [newer, _] = &known.0[place(&0)];
+            assert_eq!(*newer.as_ref().unwrap().material, *material(number).bytes());
+        }
+        // What is long would take much.
+        let mut long = KeyMaterial::new(b"a", b"/");
+        long.add("x", Some(&[b'x'; KNOWN_MATERIAL_MAX]));
+        known.key(&long);
+        assert!(known.0.iter().flatten().flatten().all(|key| key.material.len() <= KNOWN_MATERIAL_MAX));
     }
 
     #[test]

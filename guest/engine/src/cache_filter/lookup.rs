@@ -48,7 +48,7 @@ impl CacheFilter {
         if let Some((id, flight)) = known.and_then(|id| Some((id, self.flights.get(&id)?))) {
             if flight.is_fetched() {
                 let stored = flight.stored.clone();
-                match self.standing(&asker.request, stored.as_deref(), turn) {
+                match self.standing(&asker.request, stored.as_ref(), turn) {
                     CacheStanding::Fetched { may_use_stored: false } if asker.request.is_ordinary() => {}
                     standing => {
                         let settled = self.stand(&asker, stored, standing, turn);
@@ -255,17 +255,20 @@ impl CacheFilter {
     /// Settles those whom what is stored serves, and has the response fetched for the others.
     fn sort(&mut self, id: u64, stored: Option<Rc<StoredResponse>>, turn: &mut CacheTurn<'_>) {
         let Some(flight) = self.flights.get_mut(&id) else { return };
-        flight.stored.clone_from(&stored);
         let mut waiting = Vec::new();
-        for asker in mem::take(&mut flight.askers) {
+        let (mut stored, mut askers) = (stored, mem::take(&mut flight.askers).into_iter());
+        while let Some(asker) = askers.next() {
             if !turn.streams.waits(&asker.waiter) {
                 self.free_waiting(turn, asker.bytes());
                 continue;
             }
-            match self.standing(&asker.request, stored.as_deref(), turn) {
+            match self.standing(&asker.request, stored.as_ref(), turn) {
                 CacheStanding::Fetched { .. } if asker.request.is_ordinary() => waiting.push(asker),
                 standing => {
-                    if let Some(settled) = self.stand(&asker, stored.clone(), standing, turn) {
+                    // Where nobody else needs it, the last one has it for itself.
+                    let is_last = askers.as_slice().is_empty() && waiting.is_empty();
+                    let stored = if is_last { stored.take() } else { stored.clone() };
+                    if let Some(settled) = self.stand(&asker, stored, standing, turn) {
                         self.settle(&asker, settled, turn);
                     }
                 }
@@ -273,6 +276,9 @@ impl CacheFilter {
         }
         if waiting.is_empty() {
             return self.forget_flight(id, turn);
+        }
+        if let Some(flight) = self.flights.get_mut(&id) {
+            flight.stored = stored;
         }
         if let Some(flight) = self.flights.get_mut(&id).filter(|flight| flight.holds_lock) {
             flight.askers = waiting;
@@ -318,7 +324,7 @@ impl CacheFilter {
         let stored = flight.known(turn.now_ns);
         // Whoever may use what is stored does not wait.
         for asker in mem::take(&mut flight.askers) {
-            match self.standing(&asker.request, stored.as_deref(), turn) {
+            match self.standing(&asker.request, stored.as_ref(), turn) {
                 CacheStanding::Fetched { may_use_stored: false } => {
                     if let Some(flight) = self.flights.get_mut(&id) {
                         flight.askers.push(asker);

@@ -126,10 +126,46 @@ impl CacheQuestion {
 impl Ask for CacheQuestion {
     type Answer = CacheAnswer;
 
-    #[inline(never)]
+    #[inline]
     fn command(&self, form: Form, command: &mut Command) {
+        let CacheQuestion::Read { key, .. } = self else {
+            *command = self.written(form);
+            return;
+        };
+        let (value, marker) = (key.value_pieces(), key.marker_pieces());
+        let bytes = value.iter().chain(&marker).map(|piece| piece.len()).sum::<usize>();
+        command.begin(3, 4 + bytes);
+        command.push(b"MGET");
+        command.push_pieces(&value);
+        command.push_pieces(&marker);
+    }
+
+    #[inline]
+    fn read(&self, reply: &mut Reply) -> Option<CacheAnswer> {
+        if let (CacheQuestion::Read { key, .. }, Reply::Many(values)) = (self, &mut *reply) {
+            let [value, marker] = values.as_mut_slice() else { return None };
+            return read_value(key, value, marker);
+        }
+        self.read_other(reply)
+    }
+
+    /// Whatever stands there, no cache has written it.
+    fn too_large(&self) -> Option<CacheAnswer> {
+        let is_read = matches!(self, CacheQuestion::Read { .. });
+        is_read.then_some(CacheAnswer::Missing(Some(UnreadableValue::Foreign), ValueHead::default()))
+    }
+
+    fn clock_us(_: &CacheAnswer) -> Option<u64> {
+        None
+    }
+}
+
+impl CacheQuestion {
+    /// The command of a question that few requests ask.
+    #[inline(never)]
+    fn written(&self, form: Form) -> Command {
         let text = |number: &u64| number.to_string();
-        *command = match self {
+        match self {
             CacheQuestion::Read { key, .. } => ["MGET", &key.value(), &key.marker()].into_iter().collect(),
             CacheQuestion::Lock { scripts, key, token, timeout_ms, .. } => {
                 let (lock, value, held_ms) = (key.lock(), key.value(), text(timeout_ms));
@@ -156,16 +192,13 @@ impl Ask for CacheQuestion {
             CacheQuestion::Void { scripts, marker, now_ms, .. } => {
                 scripts.command(CacheScript::Void, form, &[marker.as_bytes()], &[text(now_ms).as_bytes(), VOID_MS_MIN])
             }
-        };
+        }
     }
 
+    /// What is said to a question that few requests ask.
     #[inline(never)]
-    fn read(&self, reply: &Reply) -> Option<CacheAnswer> {
+    fn read_other(&self, reply: &Reply) -> Option<CacheAnswer> {
         match (self, reply) {
-            (CacheQuestion::Read { key, .. }, Reply::Many(values)) => {
-                let [value, marker] = values.as_slice() else { return None };
-                read_value(key, value, marker)
-            }
             (CacheQuestion::Lock { .. }, Reply::Single(Value::Bulk(head))) => {
                 Some(CacheAnswer::Locked(value_head(head)))
             }
@@ -187,16 +220,6 @@ impl Ask for CacheQuestion {
             | (CacheQuestion::Void { .. }, Reply::Single(Value::Integer(_))) => Some(CacheAnswer::Done),
             _ => None,
         }
-    }
-
-    /// Whatever stands there, no cache has written it.
-    fn too_large(&self) -> Option<CacheAnswer> {
-        let is_read = matches!(self, CacheQuestion::Read { .. });
-        is_read.then_some(CacheAnswer::Missing(Some(UnreadableValue::Foreign), ValueHead::default()))
-    }
-
-    fn clock_us(_: &CacheAnswer) -> Option<u64> {
-        None
     }
 }
 
@@ -229,14 +252,15 @@ impl StoreQuestion {
 }
 
 /// Redis is well, and says what it has.
-fn read_value(key: &CacheKey, value: &Value, marker: &Value) -> Option<CacheAnswer> {
+#[inline]
+fn read_value(key: &CacheKey, value: &mut Value, marker: &Value) -> Option<CacheAnswer> {
     let bytes = match value {
         Value::Bulk(bytes) => bytes,
         Value::Nil => return Some(CacheAnswer::Missing(None, ValueHead::default())),
         Value::Integer(_) | Value::Status(_) => return None,
     };
     let head = value_head(bytes);
-    let response = match CachedValue::read(bytes, &key.material) {
+    let response = match CachedValue::take(bytes, &key.material) {
         Ok(CachedValue::Response(response)) => response,
         Ok(other) => return Some(CacheAnswer::Found(other, head)),
         Err(unreadable) => return Some(CacheAnswer::Missing(Some(unreadable), head)),
@@ -341,7 +365,7 @@ mod tests {
 
     #[test]
     fn what_may_be_void_is_not_there() {
-        let answer = |value: Value, marker: Value| read().read(&Reply::Many(vec![value, marker]));
+        let answer = |value: Value, marker: Value| read().read(&mut Reply::Many(vec![value, marker]));
         let bulk = |text: &str| Value::Bulk(text.as_bytes().to_vec());
         for (marker, is_good) in [
             (bulk("0"), true),
@@ -363,18 +387,19 @@ mod tests {
 
     #[test]
     fn what_has_another_shape_is_no_answer() {
-        for reply in [
+        for mut reply in [
             Reply::Single(Value::Nil),
             Reply::Many(vec![Value::Nil]),
             Reply::Many(vec![Value::Integer(1), Value::Nil]),
             Reply::Error("ERR".into()),
         ] {
-            assert!(read().read(&reply).is_none(), "{reply:?}");
+            assert!(read().read(&mut reply).is_none(), "{reply:?}");
         }
         let purges = CacheQuestion::Purges;
         let bulk = |text: &str| Value::Bulk(text.as_bytes().to_vec());
-        let pairs = Reply::Many(vec![bulk("a"), bulk("9"), bulk("twelve bytes"), bulk("7")]);
-        assert!(matches!(purges.read(&pairs), Some(CacheAnswer::Purged(purged)) if purged == [(*b"twelve bytes", 7)]));
-        assert!(purges.read(&Reply::Many(vec![bulk("a"), bulk("x")])).is_none());
+        let mut pairs = Reply::Many(vec![bulk("a"), bulk("9"), bulk("twelve bytes"), bulk("7")]);
+        let answer = purges.read(&mut pairs);
+        assert!(matches!(answer, Some(CacheAnswer::Purged(purged)) if purged == [(*b"twelve bytes", 7)]));
+        assert!(purges.read(&mut Reply::Many(vec![bulk("a"), bulk("x")])).is_none());
     }
 }

@@ -1,16 +1,16 @@
 //! What is remembered of a request that a stored response may answer.
 
 use alloc::{
-    borrow::Cow,
     string::{String, ToString},
     vec::Vec,
 };
 
 use hmac_sha256::Hash;
 use slidegate_cache::{
-    CacheKey, HeaderFields, KeyPart, KeyScope, RequestDirectives, is_conditional, is_for_the_server, overriding_parts,
+    CacheKey, HeaderFields, KeyMaterial, KeyScope, RequestDirectives, is_conditional, is_for_the_server, is_override,
 };
 
+use super::known::KnownKeys;
 use crate::{
     cache::{CacheGroup, CacheRules},
     request::{CookiePair, RequestView, cookie_pairs, is_cookie_alike},
@@ -36,6 +36,46 @@ pub(super) struct CacheableRequest {
     pub(super) scope: KeyScope,
     /// Who would answer it.
     pub(super) upstream: String,
+    /// What it takes, roughly, in bytes.
+    pub(super) bytes: usize,
+}
+
+/// What the names of a request's header fields tell: each is looked at once.
+#[derive(Default)]
+struct NamesTold {
+    /// It asks for a part, or speaks another protocol.
+    is_other: bool,
+    /// It is longer than nothing.
+    has_length: bool,
+    has_underscore: bool,
+    /// There are some that begin so.
+    has_conditions: bool,
+    has_directives: bool,
+    has_overrides: bool,
+    /// How many bytes all have.
+    size: usize,
+}
+
+impl NamesTold {
+    #[inline]
+    fn of(headers: &HeaderFields) -> NamesTold {
+        let mut told = NamesTold::default();
+        for (name, value) in &headers.0 {
+            told.size += name.len() + value.len();
+            told.has_underscore |= name.as_bytes().contains(&b'_');
+            match name.as_str() {
+                "range" | "upgrade" | "transfer-encoding" => told.is_other = true,
+                "content-type" => told.is_other |= crate::request::is_grpc(value),
+                "content-length" => told.has_length |= value != b"0",
+                "cache-control" | "pragma" => told.has_directives = true,
+                name => {
+                    told.has_conditions |= name.starts_with("if-");
+                    told.has_overrides |= is_override(name);
+                }
+            }
+        }
+        told
+    }
 }
 
 impl CacheableRequest {
@@ -43,8 +83,10 @@ impl CacheableRequest {
     ///
     /// # Errors
     /// Why no stored response is for it, nor its own stored.
+    #[inline]
     pub(super) fn read(
         rules: &CacheRules,
+        known: &mut KnownKeys,
         method: &[u8],
         request: &dyn RequestView,
     ) -> Result<CacheableRequest, &'static str> {
@@ -54,40 +96,53 @@ impl CacheableRequest {
             _ => return Err("its method is neither GET nor HEAD"),
         };
         // What its body says is not part of the key.
-        if request.has_body() || request.header("content-length").is_some_and(|length| length != b"0") {
-            return Err("it has a body");
+        const HAS_BODY: &str = "it has a body";
+        if request.has_body() {
+            return Err(HAS_BODY);
         }
         let headers = HeaderFields(request.headers().ok_or("its headers are not known")?);
-        let is_other = ["range", "upgrade", "transfer-encoding"].iter().any(|name| headers.has(name));
-        if is_other || headers.first("content-type").is_some_and(crate::request::is_grpc) {
+        let told = NamesTold::of(&headers);
+        if told.has_length {
+            return Err(HAS_BODY);
+        }
+        if told.is_other {
             return Err("it asks for a part, or speaks another protocol");
         }
         // To some servers that is the same field, and another one here.
-        if headers.0.iter().any(|(name, _)| name.contains('_')) {
+        if told.has_underscore {
             return Err("the name of one of its headers has an underscore");
         }
-        if is_for_the_server(&headers) {
+        if told.has_conditions && is_for_the_server(&headers) {
             return Err("its conditions are for the server");
         }
-        if headers.size() > HEADERS_MAX {
+        if told.size > HEADERS_MAX {
             return Err("its headers are too long");
         }
-        let directives = RequestDirectives::read(&headers);
+        let directives = match told.has_directives {
+            true => RequestDirectives::read(&headers),
+            false => RequestDirectives::default(),
+        };
         if directives.no_store {
             return Err("it says `no-store`");
         }
         let authority = request.authority().ok_or("it names no host")?;
         let service = request.service_name();
-        let key = key(rules, &authority, &service, request, &headers);
-        let (key, scope) = key.ok_or("it leads to a session, and nobody could say whose")?;
-        if key.material.len() > MATERIAL_MAX {
+        let mut material = KeyMaterial::new(&authority, &rules.query.of(&request.path()));
+        if told.has_overrides {
+            material.add_overrides(&headers);
+        }
+        let scope = complete(&mut material, rules, &service, request, &headers);
+        let scope = scope.ok_or("it leads to a session, and nobody could say whose")?;
+        if material.bytes().len() > MATERIAL_MAX {
             return Err("its key would be too long");
         }
+        let bytes = REQUEST_BYTES + told.size + headers.0.len() * 48 + material.bytes().len();
+        let key = known.key(&material);
         let upstream = match service.is_empty() {
             true => String::from_utf8_lossy(&authority).to_ascii_lowercase(),
             false => service,
         };
-        Ok(CacheableRequest { is_head, headers, directives, key, scope, upstream })
+        Ok(CacheableRequest { is_head, headers, directives, key, scope, upstream, bytes })
     }
 
     /// Whether it may fetch a response for others, and wait for one: whatever comes is as good for them as for it.
@@ -99,56 +154,56 @@ impl CacheableRequest {
             && !self.headers.has("authorization")
             && !is_conditional(&self.headers)
     }
-
-    /// What it takes, roughly, in bytes.
-    pub(super) fn bytes(&self) -> usize {
-        REQUEST_BYTES + self.headers.size() + self.headers.0.len() * 48 + self.key.material.len()
-    }
 }
 
-/// The key of a request, and what it says of whose the response is. None: whose it is cannot be told.
-fn key(
+/// Adds to the material of a request's key what is beside its address. Returns what that says of whose the response is.
+/// None: whose it is cannot be told.
+#[inline]
+fn complete(
+    material: &mut KeyMaterial,
     rules: &CacheRules,
-    authority: &[u8],
     service: &str,
     request: &dyn RequestView,
     headers: &HeaderFields,
-) -> Option<(CacheKey, KeyScope)> {
-    let mut parts: Vec<KeyPart<'_>> = overriding_parts(headers);
-    parts.extend(request.header(":scheme").map(|scheme| (":scheme", Some(Cow::Owned(scheme)))));
+) -> Option<KeyScope> {
+    if let Some(scheme) = request.header(":scheme") {
+        material.add(":scheme", Some(&scheme));
+    }
     // Routes may be chosen by what is not part of the key, and caches with other rules may have the same Redis.
-    parts.push(("service", Some(Cow::Borrowed(service.as_bytes()))));
-    parts.push(("query", Some(Cow::Owned(rules.query.as_text()))));
+    material.add("service", Some(service.as_bytes()));
+    material.add("query", Some(&rules.query.as_text()));
     for name in &rules.headers {
         if !headers.has(name) {
-            parts.push((name, None));
+            material.add(name, None);
         }
-        parts.extend(headers.values(name).map(|value| (name.as_str(), Some(Cow::Borrowed(value)))));
+        headers.values(name).for_each(|value| material.add(name, Some(value)));
     }
-    let mut scope = KeyScope::default();
-    if let Some(group) = &rules.group {
-        let (name, values) = match group {
-            CacheGroup::Session { header, source } => {
-                let told: Vec<&[u8]> = headers.values(header).collect();
-                // It has a session, and nobody could say whose: what comes is not for those who have none.
-                if told.is_empty() && is_brought(source, headers) {
-                    return None;
-                }
-                (header, told)
+    match &rules.group {
+        None => Some(KeyScope::default()),
+        Some(group) => group_of(material, group, headers),
+    }
+}
+
+/// The same of the group of a request, which only some rules have.
+#[inline(never)]
+fn group_of(material: &mut KeyMaterial, group: &CacheGroup, headers: &HeaderFields) -> Option<KeyScope> {
+    let (name, values) = match group {
+        CacheGroup::Session { header, source } => {
+            let told: Vec<&[u8]> = headers.values(header).collect();
+            // It has a session, and nobody could say whose: what comes is not for those who have none.
+            if told.is_empty() && is_brought(source, headers) {
+                return None;
             }
-            CacheGroup::Cookie(name) => (name, cookies(headers.values("cookie"), name)),
-        };
-        scope.is_grouped = values.iter().any(|value| !value.is_empty());
-        scope.is_by_cookie = scope.is_grouped && matches!(group, CacheGroup::Cookie(_));
-        parts.push(("group", Some(Cow::Borrowed(name.as_bytes()))));
-        let count = values.len().to_string().into_bytes();
-        parts.push(("group", Some(Cow::Owned(count))));
-        // What tells users apart is no reader's of Redis.
-        let digests = values.iter().map(|value| Hash::hash(value).to_vec());
-        parts.extend(digests.map(|digest| ("group", Some(Cow::Owned(digest)))));
-    }
-    let path = request.path();
-    Some((CacheKey::new(authority, &rules.query.of(&path), parts), scope))
+            (header, told)
+        }
+        CacheGroup::Cookie(name) => (name, cookies(headers.values("cookie"), name)),
+    };
+    material.add("group", Some(name.as_bytes()));
+    material.add("group", Some(values.len().to_string().as_bytes()));
+    // What tells users apart is no reader's of Redis.
+    values.iter().for_each(|value| material.add("group", Some(&Hash::hash(value))));
+    let is_grouped = values.iter().any(|value| !value.is_empty());
+    Some(KeyScope { is_grouped, is_by_cookie: is_grouped && matches!(group, CacheGroup::Cookie(_)) })
 }
 
 /// Whether a request has what leads to a session.

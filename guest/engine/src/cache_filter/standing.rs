@@ -21,6 +21,8 @@ const NO_FLIGHT: u64 = 0;
 pub(super) enum CacheStanding {
     /// It is answered.
     Answered(Response, CacheTally),
+    /// It is answered by what is stored.
+    Stored(CacheStatus, CacheTally),
     /// Its upstream is down, and may be due to be tried. It goes if nobody else does, or else is answered so.
     Trial(Response, CacheTally),
     /// It goes to its upstream alone.
@@ -40,6 +42,10 @@ impl CacheFilter {
     ) -> Option<NotedVerdict> {
         Some(match standing {
             CacheStanding::Answered(response, tally) => self.answered(response, tally, turn),
+            CacheStanding::Stored(status, tally) => match stored {
+                Some(stored) => self.answered(hit(stored, &asker.request, status, now_ms(turn)), tally, turn),
+                None => self.go_alone(asker, None, Forwarding::Miss, true, turn),
+            },
             CacheStanding::Trial(response, tally) => {
                 let (asker, instead) = (asker.clone(), (response, tally));
                 return self.ask_to_try(TrialQuestion { asker, stored, instead }, turn);
@@ -49,7 +55,7 @@ impl CacheFilter {
                 Some(stored) => {
                     let now_ms = now_ms(turn);
                     let status = CacheStatus::hit(stored.fresh_for_s(now_ms));
-                    self.answered(hit(&stored, &asker.request, status, now_ms), CacheTally::Stale, turn)
+                    self.answered(hit(stored, &asker.request, status, now_ms), CacheTally::Stale, turn)
                 }
                 // Those who fetch for nobody else go by themselves.
                 None => self.go_alone(asker, None, Forwarding::Miss, true, turn),
@@ -101,7 +107,7 @@ impl CacheFilter {
     pub(super) fn standing(
         &mut self,
         request: &CacheableRequest,
-        stored: Option<&StoredResponse>,
+        stored: Option<&Rc<StoredResponse>>,
         turn: &mut CacheTurn<'_>,
     ) -> CacheStanding {
         let now_ms = now_ms(turn);
@@ -110,15 +116,14 @@ impl CacheFilter {
             let forwarding = if is_other { Forwarding::VaryMiss } else { Forwarding::Miss };
             return self.without(request, forwarding, turn);
         };
-        let answer = |detail: Option<&'static str>| {
-            let status = CacheStatus { detail, ..CacheStatus::hit(stored.fresh_for_s(now_ms)) };
-            hit(stored, request, status, now_ms)
+        let status = CacheStatus::hit(stored.fresh_for_s(now_ms));
+        let while_down = || {
+            let status = CacheStatus { detail: Some("upstream_down"), ..status };
+            (hit(Rc::clone(stored), request, status, now_ms), CacheTally::Stale)
         };
-        let hit_as = |tally: CacheTally| CacheStanding::Answered(answer(None), tally);
-        let while_down = || (answer(Some("upstream_down")), CacheTally::Stale);
         match stored.reuse(&request.directives, now_ms) {
-            Reuse::Fresh => hit_as(CacheTally::Hit),
-            Reuse::AllowedStale => hit_as(CacheTally::Stale),
+            Reuse::Fresh => CacheStanding::Stored(status, CacheTally::Hit),
+            Reuse::AllowedStale => CacheStanding::Stored(status, CacheTally::Stale),
             Reuse::WhileRevalidating => {
                 let down = self.if_down(&request.upstream, while_down, turn);
                 down.unwrap_or(CacheStanding::Fetched { may_use_stored: true })

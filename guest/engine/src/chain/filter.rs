@@ -339,7 +339,7 @@ impl Ask for Asked {
     }
 
     #[inline]
-    fn read(&self, reply: &Reply) -> Option<Answer> {
+    fn read(&self, reply: &mut Reply) -> Option<Answer> {
         match &self.question {
             Question::Limiter(question) => question.read(reply).map(Answer::Limiter),
             Question::Session(question) => question.read(reply).map(Answer::Session),

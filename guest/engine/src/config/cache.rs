@@ -237,5 +237,5 @@ fn fallback(reader: &mut Reader, path: Path<'_>, node: &Node) -> Option<CacheFal
         }
     };
     let status = u16::try_from(status?).ok()?;
-    Some(CacheFallback { status, content_type: content_type?, body: Rc::from(body?.into_bytes()) })
+    Some(CacheFallback { status, content_type: content_type?, body: Rc::new(body?.into_bytes()) })
 }

@@ -77,7 +77,7 @@ impl Ask for VaultQuestion {
     }
 
     #[inline(never)]
-    fn read(&self, reply: &Reply) -> Option<VaultAnswer> {
+    fn read(&self, reply: &mut Reply) -> Option<VaultAnswer> {
         match (reply, self.is_read) {
             (Reply::Single(Value::Bulk(value)), true) => Some(VaultAnswer::Value(value.clone())),
             // Somebody else's key: there is no such value.

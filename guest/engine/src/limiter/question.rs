@@ -125,7 +125,7 @@ impl Ask for Question {
     }
 
     #[inline]
-    fn read(&self, reply: &Reply) -> Option<Batch> {
+    fn read(&self, reply: &mut Reply) -> Option<Batch> {
         match &self.settlement {
             None => script::batch(reply, &self.plan.charges, self.units()),
             Some(pending) => {

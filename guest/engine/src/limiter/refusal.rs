@@ -18,10 +18,10 @@ const RETRY_MAX_US: u64 = 60_000_000;
 /// What a policy's refusals say, held once however many there are.
 #[derive(Debug)]
 pub(super) struct RefusalBodies {
-    plain: Rc<[u8]>,
+    plain: Rc<Vec<u8>>,
     code: u16,
     /// By format, then by kind; empty if all are plain.
-    formatted: Vec<Rc<[u8]>>,
+    formatted: Vec<Rc<Vec<u8>>>,
 }
 
 /// What a refusal is about.
@@ -34,7 +34,7 @@ pub(super) enum RefusalKind {
 /// A refusal's body.
 #[derive(Debug)]
 pub(super) struct RefusalBody {
-    pub(super) body: Rc<[u8]>,
+    pub(super) body: Rc<Vec<u8>>,
     /// Its type, if that is not said elsewhere.
     pub(super) content_type: Option<&'static str>,
 }
@@ -46,7 +46,7 @@ impl RefusalBodies {
         let is_plain = policy.error_format == ErrorFormatChoice::Always(ErrorFormat::Plain) || policy.is_message_stated;
         let kinds = |format| RefusalKind::ALL.map(move |kind| body(format, kind, policy.rejected_code));
         let formatted = if is_plain { Vec::new() } else { FORMATS.into_iter().flat_map(kinds).collect() };
-        RefusalBodies { plain: Rc::from(policy.rejected_msg.as_bytes()), code: policy.rejected_code, formatted }
+        RefusalBodies { plain: Rc::new(policy.rejected_msg.clone().into()), code: policy.rejected_code, formatted }
     }
 
     /// The body of a refusal of this kind in this format.
@@ -58,7 +58,7 @@ impl RefusalBodies {
         match (formatted, wait_s) {
             // Gemini's clients look for the time in the body.
             (Some(_), Some(wait_s)) if format == ErrorFormat::Gemini => {
-                RefusalBody { body: Rc::from(gemini(kind, self.code, Some(wait_s)).into_bytes()), content_type }
+                RefusalBody { body: Rc::new(gemini(kind, self.code, Some(wait_s)).into_bytes()), content_type }
             }
             (Some(body), _) => RefusalBody { body: Rc::clone(body), content_type },
             (None, _) => RefusalBody { body: Rc::clone(&self.plain), content_type: None },
@@ -89,8 +89,8 @@ impl RefusalKind {
 /// What a refusal says that is about tokens.
 pub(super) const TOKENS_MESSAGE: &str = "Rate limit on tokens reached. Please try again later.";
 
-fn body(format: ErrorFormat, kind: RefusalKind, code: u16) -> Rc<[u8]> {
-    Rc::from(text(format, kind, code).into_bytes())
+fn body(format: ErrorFormat, kind: RefusalKind, code: u16) -> Rc<Vec<u8>> {
+    Rc::new(text(format, kind, code).into_bytes())
 }
 
 /// The body of a refusal.
@@ -172,7 +172,7 @@ mod tests {
         let json: serde_json::Value = serde_json::from_slice(&body).unwrap();
         assert_eq!((&json["error"]["code"], &json["error"]["details"][0]["retryDelay"]), (&429.into(), &"7s".into()));
         let plain = bodies.of_kind(ErrorFormat::Plain, RefusalKind::Tokens, None);
-        assert_eq!((&*plain.body, plain.content_type), (policy.rejected_msg.as_bytes(), None));
+        assert_eq!((plain.body.as_slice(), plain.content_type), (policy.rejected_msg.as_bytes(), None));
         let stated = Policy { is_message_stated: true, rejected_msg: "no".into(), ..policy };
         let stated = RefusalBodies::of(&stated);
         assert_eq!(&*stated.of_kind(ErrorFormat::OpenAi, RefusalKind::Tokens, None).body, b"no");

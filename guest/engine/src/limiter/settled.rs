@@ -160,7 +160,7 @@ impl Decided {
         let response = Response {
             status: 503,
             headers: Vec::new(),
-            body: Rc::from(b"The rate limit cannot be checked at the moment\n".as_slice()),
+            body: Rc::new(b"The rate limit cannot be checked at the moment\n".to_vec()),
             details: "slidegate.redis_unavailable",
             grpc_status: grpc::UNAVAILABLE,
         };

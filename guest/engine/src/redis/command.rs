@@ -65,6 +65,13 @@ impl Command {
 
     /// Adds one word of these pieces.
     #[inline]
+    pub(crate) fn push_pieces(&mut self, pieces: &[&[u8]]) {
+        pieces.iter().for_each(|piece| self.bytes.extend_from_slice(piece));
+        self.lengths.push(pieces.iter().map(|piece| piece.len()).sum::<usize>() as u32);
+    }
+
+    /// The same of many that are alike.
+    #[inline]
     pub(crate) fn push_all<const LENGTH: usize>(&mut self, pieces: impl Iterator<Item = [u8; LENGTH]>) {
         let before = self.bytes.len();
         pieces.for_each(|piece| self.bytes.extend_from_slice(&piece));

@@ -42,8 +42,8 @@ pub(super) struct SessionAnswers {
     headers: Vec<String>,
     /// Takes away all other spellings of the headers of fields.
     strip: Vec<HeaderEdit>,
-    no_session: Rc<[u8]>,
-    unavailable: Rc<[u8]>,
+    no_session: Rc<Vec<u8>>,
+    unavailable: Rc<Vec<u8>>,
 }
 
 // === impl SessionOutcome ===
@@ -101,8 +101,8 @@ impl SessionAnswers {
             headers: rules.source_headers(),
             // Nor does anybody but the application set a session: what is echoed is not the client's.
             strip: others.chain(rules.own.as_ref().map(|_| SESSION_SET.to_string())).map(HeaderEdit::Remove).collect(),
-            no_session: Rc::from(NO_SESSION.as_bytes()),
-            unavailable: Rc::from(UNAVAILABLE.as_bytes()),
+            no_session: Rc::new(NO_SESSION.into()),
+            unavailable: Rc::new(UNAVAILABLE.into()),
         }
     }
 

@@ -64,7 +64,7 @@ pub(super) struct OwnSessions {
     script: Rc<BeginScript>,
     open: SortedMap<u64, Box<OpenOrder>>,
     last_order: u64,
-    too_many: Rc<[u8]>,
+    too_many: Rc<Vec<u8>>,
 }
 
 /// An order that is being carried out.
@@ -145,7 +145,7 @@ impl OwnSessions {
             script: Rc::default(),
             open: SortedMap::default(),
             last_order: 0,
-            too_many: Rc::from(TOO_MANY.as_bytes()),
+            too_many: Rc::new(TOO_MANY.into()),
         })
     }
 

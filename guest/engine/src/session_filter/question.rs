@@ -122,7 +122,7 @@ impl Ask for SessionQuestion {
     }
 
     #[inline(never)]
-    fn read(&self, reply: &Reply) -> Option<SessionAnswer> {
+    fn read(&self, reply: &mut Reply) -> Option<SessionAnswer> {
         match self {
             SessionQuestion::Record(question) => question.read(reply).map(SessionAnswer::Record),
             SessionQuestion::Write(_) => SessionWrite::read(reply).map(SessionAnswer::Written),

@@ -277,11 +277,11 @@ impl CacheTally {
         let unreadable = UnreadableValue::ALL.into_iter().map(CacheTally::Unreadable);
         plain.into_iter().chain(unreadable).chain(Uncacheable::ALL.into_iter().map(CacheTally::NotStored))
     }
-}
 
-impl fmt::Display for CacheTally {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+    /// As logs and metrics spell it.
+    #[inline]
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
             CacheTally::Hit => "hit",
             CacheTally::Stale => "stale",
             CacheTally::Revalidated => "revalidated",
@@ -291,7 +291,13 @@ impl fmt::Display for CacheTally {
             CacheTally::Fallback => "fallback",
             CacheTally::Unreadable(unreadable) => unreadable.as_str(),
             CacheTally::NotStored(cause) => cause.as_str(),
-        })
+        }
+    }
+}
+
+impl fmt::Display for CacheTally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 

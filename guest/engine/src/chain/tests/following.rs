@@ -78,7 +78,7 @@ fn appends(value: &str, wants: Wants) -> Say {
 }
 
 fn response(status: u16) -> Response {
-    Response { status, headers: vec![], body: (*b"no").into(), details: "trial", grpc_status: 8 }
+    Response { status, headers: vec![], body: Vec::from(*b"no").into(), details: "trial", grpc_status: 8 }
 }
 
 fn values(edits: &[HeaderEdit]) -> String {

@@ -51,7 +51,7 @@ fn everything_may_be_said() {
     assert_eq!(all.tags_headers, ["x-tags"]);
     let fallback = all.fallback.clone().unwrap();
     assert_eq!(
-        (fallback.status, fallback.content_type.as_str(), &*fallback.body),
+        (fallback.status, fallback.content_type.as_str(), fallback.body.as_slice()),
         (200, "text/html", &b"<p>Soon."[..])
     );
     let text =

@@ -118,7 +118,7 @@ fn an_answer_in_the_place_of_a_response_is_that_response_changed_or_a_local_one(
     let answer = || Response {
         status: 200,
         headers: vec![("x-cache".into(), b"STALE".to_vec())],
-        body: b"good".as_slice().into(),
+        body: b"good".to_vec().into(),
         details: "cache.stale",
         grpc_status: 14,
     };

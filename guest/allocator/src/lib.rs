@@ -8,6 +8,9 @@
 
 #![expect(unsafe_code, reason = "an allocator is made so; each place says why it is sound")]
 
+#[cfg(any(target_family = "wasm", test))]
+mod compare;
+
 use std::{
     alloc::{GlobalAlloc, Layout, System},
     cell::UnsafeCell,

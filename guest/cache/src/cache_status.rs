@@ -46,6 +46,7 @@ pub struct CacheStatus {
 
 impl CacheStatus {
     /// Answered by what was stored.
+    #[inline]
     pub fn hit(ttl_s: i64) -> CacheStatus {
         CacheStatus { ttl_s: Some(ttl_s), ..CacheStatus::default() }
     }
@@ -56,6 +57,7 @@ impl CacheStatus {
     }
 
     /// The same in a word, for `x-cache`.
+    #[inline]
     pub fn word(&self) -> &'static str {
         match self.forwarding {
             None if self.ttl_s.is_some_and(|ttl_s| ttl_s <= 0) => "STALE",
@@ -70,6 +72,7 @@ impl CacheStatus {
     }
 
     /// The same as a member of a structured list.
+    #[inline]
     pub fn text(&self) -> Vec<u8> {
         let mut text = Vec::with_capacity(TEXT_BYTES);
         text.extend_from_slice(CACHE);

@@ -48,7 +48,7 @@ pub use directives::{RequestDirectives, ResponseDirectives};
 pub use fields::{DIGITS_MAX, HeaderFields, push_number};
 pub use freshness::{FreshnessTerms, Lifetime, initial_age_s};
 pub use invalidation::{is_safe, voided};
-pub use key::{CacheKey, KeyMaterial, KeyPart, KeyQuery, index_of, is_override};
+pub use key::{CacheKey, KeyMaterial, KeyPart, KeyQuery, index_of, override_bit};
 pub use purge::{PURGES, PURGES_MAX, PurgeTag, VOID, is_void, purge_command, purge_tag, void_command, voided_before};
 pub use stored::{Reuse, StoredResponse};
 pub use storing::{KeyScope, Uncacheable, may_store};

@@ -63,18 +63,21 @@ impl StoredResponse {
     }
 
     /// How old it is (RFC 9111, 4.2.3), in seconds.
+    #[inline]
     pub fn age_s(&self, now_ms: u64) -> u64 {
         let resident = now_ms.saturating_sub(self.received_ms) / 1_000;
         self.initial_age_s.saturating_add(resident).min(SECONDS_MAX)
     }
 
     /// For how many seconds more it is fresh; less than nothing for how long it has been stale.
+    #[inline]
     pub fn fresh_for_s(&self, now_ms: u64) -> i64 {
         // Both are at most 2^31.
         self.lifetime.fresh_s.min(SECONDS_MAX) as i64 - self.age_s(now_ms) as i64
     }
 
     /// What may be done with it for a request with these directives (RFC 9111, 4 and 5.2.1).
+    #[inline]
     pub fn reuse(&self, request: &RequestDirectives, now_ms: u64) -> Reuse {
         let left_s = self.fresh_for_s(now_ms);
         // 5.2.2.4, 5.2.1.4

@@ -40,6 +40,7 @@ pub fn is_for_the_server(request: &HeaderFields) -> bool {
 }
 
 /// Whether a client has already what a stored response is (RFC 9111, 4.3.2): then 304 answers it.
+#[inline]
 pub fn is_not_modified(stored: &StoredResponse, request: &HeaderFields) -> bool {
     if !(200..300).contains(&stored.status) {
         return false;

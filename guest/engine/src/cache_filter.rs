@@ -171,7 +171,7 @@ impl CacheFilter {
     }
 
     /// A request has come. None: it waits.
-    #[inline(never)]
+    #[inline]
     pub(crate) fn on_request(
         &mut self,
         waiter: Waiter,
@@ -184,7 +184,8 @@ impl CacheFilter {
         }
         // Without a clock nobody knows how old anything is.
         let method = method.filter(|_| turn.wall_ns > 0);
-        let cacheable = method.and_then(|method| CacheableRequest::read(&self.rules, &mut self.keys, &method, request).ok());
+        let cacheable =
+            method.and_then(|method| CacheableRequest::read(&self.rules, &mut self.keys, &method, request).ok());
         let Some(cacheable) = cacheable else {
             return Some(self.counted(Verdict::Pass(Pass::default()), CacheTally::Bypass, turn));
         };
@@ -278,6 +279,7 @@ impl CacheFilter {
     }
 
     /// Settles a request that waited.
+    #[inline]
     fn settle(&mut self, asker: &CacheAsker, settled: NotedVerdict, turn: &mut CacheTurn<'_>) {
         self.free_waiting(turn, asker.bytes());
         turn.settled.push_back((asker.waiter, settled));
@@ -293,6 +295,7 @@ impl CacheFilter {
     }
 
     /// Asks Redis, if it may be asked. Whoever waits for it has to be helped otherwise if not.
+    #[inline]
     fn ask(&mut self, question: CacheQuestion, turn: &mut CacheTurn<'_>) -> bool {
         let bytes = question.bytes();
         if !turn.budget.fits(bytes) {
@@ -306,11 +309,13 @@ impl CacheFilter {
         is_asked
     }
 
+    #[inline]
     fn take_waiting(&mut self, turn: &mut CacheTurn<'_>, bytes: usize) {
         self.waiting += bytes;
         turn.budget.take(bytes);
     }
 
+    #[inline]
     fn free_waiting(&mut self, turn: &mut CacheTurn<'_>, bytes: usize) {
         self.waiting = self.waiting.saturating_sub(bytes);
         turn.budget.free(bytes);
@@ -337,16 +342,19 @@ impl CacheFilter {
     }
 
     /// What becomes of a request, counted and told to a log of requests by the same word.
+    #[inline]
     fn counted(&self, verdict: Verdict, tally: CacheTally, turn: &mut CacheTurn<'_>) -> NotedVerdict {
         self.tally(tally, turn);
         NotedVerdict { verdict, note: Some(Vec::from([("cache", String::from(tally.as_str()))])) }
     }
 
     /// An answer that a client gets from here.
+    #[inline]
     fn answered(&self, response: Response, tally: CacheTally, turn: &mut CacheTurn<'_>) -> NotedVerdict {
         self.counted(Verdict::Respond(response), tally, turn)
     }
 
+    #[inline]
     fn tally(&self, tally: CacheTally, turn: &mut CacheTurn<'_>) {
         turn.telemetry.cached(self.index, tally);
     }
@@ -378,12 +386,14 @@ fn noted(verdict: Verdict) -> NotedVerdict {
 }
 
 /// An answer that stands for what was stored.
+#[inline]
 fn hit(stored: Rc<StoredResponse>, request: &CacheableRequest, status: CacheStatus, now_ms: u64) -> Response {
     let details = if status.word() == "STALE" { "cache.stale" } else { "cache.hit" };
     answer::stored(stored, &request.headers, &status, now_ms, details)
 }
 
 /// The time in milliseconds since 1970.
+#[inline]
 fn now_ms(turn: &CacheTurn<'_>) -> u64 {
     turn.wall_ns / 1_000_000
 }

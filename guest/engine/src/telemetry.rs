@@ -182,6 +182,7 @@ impl Telemetry {
     }
 
     /// This became of a request or a response, by the filter at this place among those of its kind.
+    #[inline]
     pub(crate) fn cached(&mut self, cache: usize, tally: CacheTally) {
         self.raise(self.metrics.cache(cache, tally), 1);
     }

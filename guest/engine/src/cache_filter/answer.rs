@@ -6,9 +6,7 @@ use alloc::{
     vec::Vec,
 };
 
-use slidegate_cache::{
-    CacheStatus, HeaderFields, StoredResponse, is_not_modified, not_modified_fields, push_number,
-};
+use slidegate_cache::{CacheStatus, HeaderFields, StoredResponse, is_not_modified, not_modified_fields, push_number};
 
 use crate::{
     cache::CacheFallback,
@@ -32,7 +30,7 @@ pub(super) fn stored(
     let (status_code, mut headers, body) = if is_not_modified(&stored, request) {
         (304, not_modified_fields(&stored).0, Rc::default())
     } else {
-        let StoredResponse { status, headers, body, .. } = Rc::unwrap_or_clone(stored);
+        let StoredResponse { status, headers, body, .. } = Rc::try_unwrap(stored).unwrap_or_else(copied);
         let mut headers = headers.0;
         // The length is for who sends it, the other is said anew.
         headers.retain(|(name, _)| !matches!(name.as_str(), "content-length" | "x-cache"));
@@ -42,8 +40,16 @@ pub(super) fn stored(
     push_number(&mut age, age_s);
     // 5.1
     headers.push((String::from("age"), age));
-    headers.extend(told(status));
+    let [cache_status, word] = told(status);
+    headers.push(cache_status);
+    headers.push(word);
     Response { status: status_code, headers, body, details, grpc_status: grpc::UNAVAILABLE }
+}
+
+/// One that others have, too.
+#[inline(never)]
+fn copied(stored: Rc<StoredResponse>) -> StoredResponse {
+    StoredResponse::clone(&stored)
 }
 
 /// The answer in place of an error where nothing is stored.
@@ -81,9 +87,7 @@ pub(super) fn edits(status: &CacheStatus) -> Vec<HeaderEdit> {
     [HeaderEdit::Append(name, value), HeaderEdit::Set(short_name, word)].into()
 }
 
+#[inline]
 fn told(status: &CacheStatus) -> [(String, Vec<u8>); 2] {
-    [
-        ("cache-status".to_string(), status.text()),
-        ("x-cache".to_string(), status.word().as_bytes().to_vec()),
-    ]
+    [("cache-status".to_string(), status.text()), ("x-cache".to_string(), status.word().as_bytes().to_vec())]
 }

@@ -52,6 +52,7 @@ pub(super) enum FlightStage {
 
 impl CacheAsker {
     /// What it takes, in bytes.
+    #[inline]
     pub(super) fn bytes(&self) -> usize {
         WAITER_BYTES + self.request.bytes
     }
@@ -59,6 +60,7 @@ impl CacheAsker {
 
 impl CacheFlight {
     /// One that begins.
+    #[inline]
     pub(super) fn new(key: CacheKey, asker: CacheAsker) -> CacheFlight {
         CacheFlight {
             key,

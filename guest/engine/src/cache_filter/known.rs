@@ -42,7 +42,8 @@ impl KnownKeys {
     /// The key of this material.
     #[inline]
     pub(super) fn key(&mut self, material: &KeyMaterial) -> CacheKey {
-        let is_it = |known: &Option<Box<CacheKey>>| known.as_ref().is_some_and(|key| *key.material == *material.bytes());
+        let is_it =
+            |known: &Option<Box<CacheKey>>| known.as_ref().is_some_and(|key| *key.material == *material.bytes());
         let place = self.0.get_mut(material.place() % (KEYS_MAX / 2));
         if let Some([newer, older]) = place {
             if let Some(key) = newer.as_ref().filter(|_| is_it(newer)) {
@@ -74,6 +75,7 @@ impl KnownKeys {
 
 impl KnownVariants {
     /// The names by which responses of a resource vary, if they do.
+    #[inline]
     pub(super) fn names(&self, resource: &[u8; 32]) -> Option<&Vec<String>> {
         let known = self.0.get(start(resource) % RESOURCES_MAX)?.as_deref();
         known.filter(|(each, _)| each == resource).map(|(_, names)| names)
@@ -126,6 +128,7 @@ impl Purges {
 }
 
 /// A number out of a digest.
+#[inline]
 fn start(digest: &[u8]) -> usize {
     digest.iter().take(4).fold(0, |number, byte| number << 8 | usize::from(*byte))
 }

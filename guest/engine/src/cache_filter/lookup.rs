@@ -23,6 +23,7 @@ const AGAIN_NS: u64 = 50_000_000;
 
 impl CacheFilter {
     /// Looks for what is stored for a request. None: it waits.
+    #[inline]
     pub(super) fn look_up(&mut self, asker: CacheAsker, turn: &mut CacheTurn<'_>) -> Option<NotedVerdict> {
         let resource = &asker.request.key;
         let key = match self.variants.names(resource.digest()) {
@@ -37,37 +38,14 @@ impl CacheFilter {
             turn.telemetry.overloaded(self.rules.redis, turn.now_ns);
             return Some(self.go_alone(&asker, None, Forwarding::Bypass, false, turn));
         }
-        let known = self.by_key.get(key.digest()).copied();
-        if let Some(id) = known
-            && self.flights.get(&id).is_some_and(|flight| flight.is_fetched() && !flight.is_known(turn.now_ns))
+        if let Some(id) = self.by_key.get(key.digest()).copied()
+            && let Some(flight) = self.flights.get(&id)
         {
+            if !flight.is_fetched() || flight.is_known(turn.now_ns) {
+                return self.join(id, asker, turn);
+            }
             // It may be void by now: whoever comes now asks Redis again, and waits for the lock of that one's fetch.
             self.unlist(id);
-        }
-        let known = self.by_key.get(key.digest()).copied();
-        if let Some((id, flight)) = known.and_then(|id| Some((id, self.flights.get(&id)?))) {
-            if flight.is_fetched() {
-                let stored = flight.stored.clone();
-                match self.standing(&asker.request, stored.as_ref(), turn) {
-                    CacheStanding::Fetched { may_use_stored: false } if asker.request.is_ordinary() => {}
-                    standing => {
-                        let settled = self.stand(&asker, stored, standing, turn);
-                        if settled.is_none() {
-                            self.take_waiting(turn, bytes);
-                        }
-                        return settled;
-                    }
-                }
-            }
-            turn.telemetry.saved(self.rules.redis, Saved::Coalesced, 1);
-            self.take_waiting(turn, bytes);
-            let late_ns = asker.waiter.since_ns.saturating_add(self.lock_timeout_ns());
-            let flight = self.flights.get_mut(&id)?;
-            flight.askers.push(asker);
-            if matches!(flight.stage, FlightStage::Waiting { .. } | FlightStage::Fetching) {
-                self.wake_at(Some(late_ns));
-            }
-            return None;
         }
         self.last_flight += 1;
         let id = self.last_flight;
@@ -80,8 +58,37 @@ impl CacheFilter {
         None
     }
 
-    /// A call is over.
+    /// A request meets others that ask for the same. None: it waits.
     #[inline(never)]
+    fn join(&mut self, id: u64, asker: CacheAsker, turn: &mut CacheTurn<'_>) -> Option<NotedVerdict> {
+        let bytes = asker.bytes();
+        let flight = self.flights.get(&id)?;
+        if flight.is_fetched() {
+            let stored = flight.stored.clone();
+            match self.standing(&asker.request, stored.as_ref(), turn) {
+                CacheStanding::Fetched { may_use_stored: false } if asker.request.is_ordinary() => {}
+                standing => {
+                    let settled = self.stand(&asker, stored, standing, turn);
+                    if settled.is_none() {
+                        self.take_waiting(turn, bytes);
+                    }
+                    return settled;
+                }
+            }
+        }
+        turn.telemetry.saved(self.rules.redis, Saved::Coalesced, 1);
+        self.take_waiting(turn, bytes);
+        let late_ns = asker.waiter.since_ns.saturating_add(self.lock_timeout_ns());
+        let flight = self.flights.get_mut(&id)?;
+        flight.askers.push(asker);
+        if matches!(flight.stage, FlightStage::Waiting { .. } | FlightStage::Fetching) {
+            self.wake_at(Some(late_ns));
+        }
+        None
+    }
+
+    /// A call is over.
+    #[inline]
     pub(crate) fn on_ended(&mut self, ended: Ended<CacheQuestion>, turn: &mut CacheTurn<'_>) {
         let Ended { ask, result, .. } = ended;
         turn.budget.free(ask.bytes());
@@ -205,6 +212,7 @@ impl CacheFilter {
     }
 
     /// A response is stored, unless it is void by one of its tags.
+    #[inline]
     fn found(&mut self, id: u64, stored: StoredResponse, turn: &mut CacheTurn<'_>) {
         // A clock was ahead; no purge of now would reach it.
         if stored.requested_ms > now_ms(turn).saturating_add(AHEAD_MS) {
@@ -253,6 +261,7 @@ impl CacheFilter {
     }
 
     /// Settles those whom what is stored serves, and has the response fetched for the others.
+    #[inline]
     fn sort(&mut self, id: u64, stored: Option<Rc<StoredResponse>>, turn: &mut CacheTurn<'_>) {
         let Some(flight) = self.flights.get_mut(&id) else { return };
         let mut waiting = Vec::new();
@@ -420,6 +429,7 @@ impl CacheFilter {
     }
 
     /// A flight is over. Returns who waits in it.
+    #[inline]
     pub(super) fn land(&mut self, id: u64, turn: &mut CacheTurn<'_>) -> Vec<CacheAsker> {
         self.unlist(id);
         let Some(flight) = self.flights.remove(&id) else { return Vec::new() };
@@ -430,6 +440,7 @@ impl CacheFilter {
     }
 
     /// Nobody joins a flight any more.
+    #[inline]
     fn unlist(&mut self, id: u64) {
         if let Some(flight) = self.flights.get(&id)
             && self.by_key.get(flight.key.digest()) == Some(&id)
@@ -438,6 +449,7 @@ impl CacheFilter {
         }
     }
 
+    #[inline]
     fn forget_flight(&mut self, id: u64, turn: &mut CacheTurn<'_>) {
         let askers = self.land(id, turn);
         debug_assert!(askers.is_empty());

@@ -95,6 +95,7 @@ pub(crate) enum CacheAnswer {
 
 impl CacheQuestion {
     /// Which flight waits for the answer.
+    #[inline]
     pub(super) fn flight(&self) -> Option<u64> {
         match self {
             CacheQuestion::Read { flight, .. } | CacheQuestion::Lock { flight, .. } => Some(*flight),
@@ -107,6 +108,7 @@ impl CacheQuestion {
     }
 
     /// What it takes until it is answered, in bytes.
+    #[inline]
     pub(super) fn bytes(&self) -> usize {
         CALL_BYTES
             + match self {
@@ -278,6 +280,7 @@ fn read_value(key: &CacheKey, value: &mut Value, marker: &Value) -> Option<Cache
 }
 
 /// A whole number as Redis writes it.
+#[inline]
 fn milliseconds(text: &[u8]) -> Option<u64> {
     core::str::from_utf8(text).ok()?.parse().ok()
 }

@@ -7,7 +7,7 @@ use alloc::{
 
 use hmac_sha256::Hash;
 use slidegate_cache::{
-    CacheKey, HeaderFields, KeyMaterial, KeyScope, RequestDirectives, is_conditional, is_for_the_server, is_override,
+    CacheKey, HeaderFields, KeyMaterial, KeyScope, RequestDirectives, is_conditional, is_for_the_server, override_bit,
 };
 
 use super::known::KnownKeys;
@@ -51,7 +51,8 @@ struct NamesTold {
     /// There are some that begin so.
     has_conditions: bool,
     has_directives: bool,
-    has_overrides: bool,
+    /// Of those by which applications take another address.
+    override_bits: u32,
     /// How many bytes all have.
     size: usize,
 }
@@ -62,7 +63,7 @@ impl NamesTold {
         let mut told = NamesTold::default();
         for (name, value) in &headers.0 {
             told.size += name.len() + value.len();
-            told.has_underscore |= name.as_bytes().contains(&b'_');
+            told.has_underscore |= name.bytes().any(|byte| byte == b'_');
             match name.as_str() {
                 "range" | "upgrade" | "transfer-encoding" => told.is_other = true,
                 "content-type" => told.is_other |= crate::request::is_grpc(value),
@@ -70,7 +71,7 @@ impl NamesTold {
                 "cache-control" | "pragma" => told.has_directives = true,
                 name => {
                     told.has_conditions |= name.starts_with("if-");
-                    told.has_overrides |= is_override(name);
+                    told.override_bits |= override_bit(name);
                 }
             }
         }
@@ -128,8 +129,8 @@ impl CacheableRequest {
         let authority = request.authority().ok_or("it names no host")?;
         let service = request.service_name();
         let mut material = KeyMaterial::new(&authority, &rules.query.of(&request.path()));
-        if told.has_overrides {
-            material.add_overrides(&headers);
+        if told.override_bits != 0 {
+            material.add_overrides(&headers, told.override_bits);
         }
         let scope = complete(&mut material, rules, &service, request, &headers);
         let scope = scope.ok_or("it leads to a session, and nobody could say whose")?;

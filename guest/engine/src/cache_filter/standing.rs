@@ -33,6 +33,7 @@ pub(super) enum CacheStanding {
 
 impl CacheFilter {
     /// What becomes of a request that does not wait for another. None: it waits for leave to try its upstream.
+    #[inline]
     pub(super) fn stand(
         &mut self,
         asker: &CacheAsker,
@@ -104,6 +105,7 @@ impl CacheFilter {
     }
 
     /// What becomes of a request by what is stored, if anything is.
+    #[inline]
     pub(super) fn standing(
         &mut self,
         request: &CacheableRequest,

@@ -73,7 +73,12 @@ impl CacheFilter {
                 _ => {
                     let ttl_s = Some(stored.fresh_for_s(now_ms));
                     let status = CacheStatus { ttl_s, is_collapsed: true, ..CacheStatus::forwarded(fetch.forwarding) };
-                    self.settle_with(&asker, hit(Rc::clone(stored), &asker.request, status, now_ms), CacheTally::Collapsed, turn);
+                    self.settle_with(
+                        &asker,
+                        hit(Rc::clone(stored), &asker.request, status, now_ms),
+                        CacheTally::Collapsed,
+                        turn,
+                    );
                 }
             }
         }

@@ -257,7 +257,7 @@ impl Filter {
     }
 
     /// The same for filters that few chains have.
-    #[inline(never)]
+    #[inline]
     fn on_own_ended(&mut self, ended: Ended<Asked>, shared: &mut ChainState, now_ns: u64) {
         let Ended { service, ask: Asked { filter, question }, result } = ended;
         match (self, question) {
@@ -306,11 +306,13 @@ impl Filter {
     }
 }
 
+#[inline]
 fn asked_of_redis(question: CacheQuestion) -> Question {
     Question::Cache(Box::new(question))
 }
 
 /// A call that is over as the filter sees that asked.
+#[inline]
 fn ended_as<A: Ask>(
     service: u32,
     ask: A,
@@ -389,6 +391,7 @@ impl Answer {
         if let Answer::Vault(value) = self { Some(value) } else { None }
     }
 
+    #[inline]
     fn cache(self) -> Option<CacheAnswer> {
         if let Answer::Cache(answer) = self { Some(*answer) } else { None }
     }

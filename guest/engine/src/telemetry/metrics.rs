@@ -232,9 +232,11 @@ impl Metrics {
         Some((*self.vaults.get(vault)?)? + position(&VaultTally::ALL, tally))
     }
 
+    #[inline]
     pub(super) fn cache(&self, cache: usize, tally: CacheTally) -> Option<usize> {
-        let at = CacheTally::all().position(|each| each == tally).unwrap_or_default();
-        Some((*self.caches.get(cache)?)? + at)
+        // Most requests are answered so.
+        let at = if tally == CacheTally::Hit { Some(0) } else { CacheTally::all().position(|each| each == tally) };
+        Some((*self.caches.get(cache)?)? + at.unwrap_or_default())
     }
 
     #[inline]

@@ -86,8 +86,9 @@ fn told_too_late(reader: &mut Reader, path: Path<'_>, filters: &[Option<FilterRu
     }
 }
 
-/// Reports caches with a session behind them, which would not be asked for what is stored, and a second cache; and
-/// warns of one whose Redis keeps something else.
+/// Reports caches with a session behind them, which would not be asked for what is stored, or with a vault, which may
+/// leave out the cookie that tells whose a response is, and a second cache; and warns of one whose Redis keeps
+/// something else.
 fn cached_too_early(reader: &mut Reader, path: Path<'_>, filters: &[Option<FilterRules>]) {
     let mut caches = filters.iter().enumerate().filter_map(|(at, rules)| Some((at, rules.as_ref()?.cache()?)));
     let Some((first, cache)) = caches.next() else { return };
@@ -103,6 +104,14 @@ fn cached_too_early(reader: &mut Reader, path: Path<'_>, filters: &[Option<Filte
             Path::Element(&path, first),
             "answers with what is stored before the `session` behind it is asked whose request it is: expected it \
              behind that",
+        );
+    }
+    let is_vault = |rules: &Option<FilterRules>| rules.as_ref().is_some_and(|rules| rules.vault().is_some());
+    if let Some(at) = filters.iter().skip(first).position(is_vault) {
+        reader.error(
+            Path::Element(&path, first.saturating_add(at)),
+            "keeps cookies behind a `cache`, which would take a response that sets one for everybody's: expected it \
+             before that",
         );
     }
     if let Some((second, _)) = caches.next() {

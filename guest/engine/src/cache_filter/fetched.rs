@@ -121,7 +121,7 @@ impl CacheFilter {
         let is_failure = (is_unavailable && !is_of_upstream) || self.rules.failover_statuses.contains(&head.status);
         // What one address makes fail says nothing of the others.
         if is_failure && is_unavailable {
-            self.upstreams.failed(&fetch.request.upstream, turn.now_ns);
+            self.upstreams.failed(&fetch.request.upstream, is_of_upstream, turn.now_ns);
         } else if is_of_upstream {
             self.upstream_answered(&fetch.request.upstream, turn);
         }

@@ -184,6 +184,7 @@ impl CacheFilter {
         }
         let rules = Rc::clone(&self.rules);
         if let Some(fallback) = &rules.fallback
+            && self.upstreams.is_silent(&request.upstream)
             && let Some(down) =
                 self.if_down(&request.upstream, || (answer::fallback(fallback, &status), CacheTally::Fallback), turn)
         {

@@ -30,6 +30,8 @@ struct Failing {
     again_ns: u64,
     /// A request tries it.
     is_tried: bool,
+    /// It said itself that it cannot, when it failed last.
+    says_so: bool,
 }
 
 /// Whether a request may go to an upstream.
@@ -77,8 +79,14 @@ impl Upstreams {
         is_trial
     }
 
-    /// It did not, or said that it cannot.
-    pub(super) fn failed(&mut self, upstream: &str, now_ns: u64) {
+    /// Whether it does not even say that it cannot. One that does may say so of some of its pages only, which anybody
+    /// may ask for.
+    pub(super) fn is_silent(&mut self, upstream: &str) -> bool {
+        self.failing(upstream).is_some_and(|failing| !failing.says_so)
+    }
+
+    /// It did not answer, or said that it cannot: `says_so`.
+    pub(super) fn failed(&mut self, upstream: &str, says_so: bool, now_ns: u64) {
         if self.failing(upstream).is_none() && self.0.len() < UPSTREAMS_MAX {
             self.0.push((String::from(upstream), Failing::default()));
         }
@@ -88,6 +96,7 @@ impl Upstreams {
         if is_down && !mem::take(&mut failing.is_tried) {
             return;
         }
+        failing.says_so = says_so;
         failing.failures = failing.failures.saturating_add(1);
         failing.pause_ns = if is_down { (failing.pause_ns * 2).min(LONGEST_PAUSE_NS) } else { FIRST_PAUSE_NS };
         failing.again_ns = now_ns.saturating_add(failing.pause_ns);
@@ -109,7 +118,7 @@ mod tests {
         let mut upstreams = Upstreams::default();
         for failure in 1..=FAILURES_MAX {
             assert_eq!(upstreams.standing("a", 0), UpstreamStanding::Up, "{failure}");
-            upstreams.failed("a", 0);
+            upstreams.failed("a", false, 0);
         }
         assert_eq!(upstreams.standing("a", SECOND - 1), UpstreamStanding::Down);
         assert_eq!(upstreams.standing("b", 0), UpstreamStanding::Up);
@@ -120,9 +129,9 @@ mod tests {
             assert_eq!(upstreams.standing("a", now_ns), UpstreamStanding::Due);
             assert_eq!(upstreams.standing("a", now_ns), UpstreamStanding::Down);
             upstreams.tried("a");
-            upstreams.failed("a", now_ns);
+            upstreams.failed("a", false, now_ns);
             // One that was on its way before says nothing new.
-            upstreams.failed("a", now_ns);
+            upstreams.failed("a", false, now_ns);
             let is_due = |second: &u64| {
                 upstreams.failing("a").is_some_and(|failing| now_ns + second * SECOND >= failing.again_ns)
             };
@@ -138,10 +147,10 @@ mod tests {
     #[test]
     fn who_may_not_try_asks_again_after_a_second_and_what_fails_meanwhile_says_nothing() {
         let mut upstreams = Upstreams::default();
-        (0..FAILURES_MAX).for_each(|_| upstreams.failed("a", 0));
+        (0..FAILURES_MAX).for_each(|_| upstreams.failed("a", false, 0));
         assert_eq!(upstreams.standing("a", SECOND), UpstreamStanding::Due);
         upstreams.not_tried("a", SECOND);
-        upstreams.failed("a", SECOND);
+        upstreams.failed("a", false, SECOND);
         assert_eq!(upstreams.standing("a", 2 * SECOND - 1), UpstreamStanding::Down);
         assert_eq!(upstreams.standing("a", 2 * SECOND), UpstreamStanding::Due);
         upstreams.tried("a");
@@ -153,11 +162,11 @@ mod tests {
     fn successes_between_failures_keep_it_up() {
         let mut upstreams = Upstreams::default();
         for _ in 0..9 {
-            upstreams.failed("a", 0);
-            upstreams.failed("a", 0);
+            upstreams.failed("a", false, 0);
+            upstreams.failed("a", false, 0);
             upstreams.succeeded("a");
         }
-        upstreams.failed("a", 0);
+        upstreams.failed("a", false, 0);
         assert_eq!(upstreams.standing("a", 0), UpstreamStanding::Up);
     }
 
@@ -165,7 +174,7 @@ mod tests {
     fn what_is_known_is_bounded() {
         let mut upstreams = Upstreams::default();
         for number in 0..5_000 {
-            upstreams.failed(&alloc::format!("{number}"), 0);
+            upstreams.failed(&alloc::format!("{number}"), false, 0);
         }
         assert_eq!(upstreams.0.len(), UPSTREAMS_MAX);
     }

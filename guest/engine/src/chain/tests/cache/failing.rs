@@ -156,6 +156,23 @@ fn where_nothing_is_kept_the_fallback_answers() {
     assert!(world.is_idle());
 }
 
+/// Anybody may find such a page, and ask for it all the time.
+#[test]
+fn a_page_that_the_upstream_itself_fails_at_takes_no_other_from_anybody() {
+    let (mut world, mut store) = (World::new(json!({"fallback": {"body": "soon"}})), Store::default());
+    for stream in 1..=20 {
+        let bad = world.get(stream, &get("/bad", &[]), &answer(503, &[], "no"), &mut store);
+        assert_eq!(bad.body, "soon");
+    }
+    assert_eq!(world.get(30, &get("/other", &[]), &page("well"), &mut store).shown(), "200 MISS well");
+    // One that does not answer at all is asked no more.
+    for stream in 31..=33 {
+        world.get(stream, &get("/bad", &[]), &outage(502), &mut store);
+    }
+    let seen = world.ask(34, &get("/third", &[]), &mut store);
+    assert!(matches!(&seen, Some(Verdict::Respond(response)) if Seen::of(response).body == "soon"), "{seen:?}");
+}
+
 #[test]
 fn without_redis_requests_pass() {
     let (mut world, mut store) = (World::new(json!({})), Store::default());

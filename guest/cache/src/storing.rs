@@ -46,13 +46,15 @@ pub enum Uncacheable {
     Trailers,
 }
 
-/// What the key of a response says of whose it is.
+/// Whose a response is, as far as its request tells.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct KeyScope {
     /// It is used for one user or group of users only.
     pub is_grouped: bool,
     /// These are told by a cookie.
     pub is_by_cookie: bool,
+    /// Who asks is known by something else than a cookie.
+    pub is_known: bool,
 }
 
 /// Whether a response to a GET may be stored, as far as its head tells.
@@ -90,12 +92,12 @@ pub fn may_store(
     if directives.private && !scope.is_grouped {
         return Err(Uncacheable::Private);
     }
-    // Who has a cookie may have been shown what is his, and not all that show it say so: what does not say either for
-    // how long it is good for everybody is not taken for that.
+    // Who has a cookie, or is known otherwise, may have been shown what is his, and not all that show it say so: what
+    // does not say either for how long it is good for everybody is not taken for that.
     let is_marked = directives.public
         || directives.s_maxage_s.or(directives.max_age_s).unwrap_or(0) > 0
         || (!directives.is_targeted && ends_later(response));
-    if request.has("cookie") && !scope.is_grouped && !is_marked {
+    if (request.has("cookie") || scope.is_known) && !scope.is_grouped && !is_marked {
         return Err(Uncacheable::Private);
     }
     // 3.5
@@ -254,7 +256,7 @@ mod tests {
             assert_eq!(stored(&cookie, 200, fields).is_ok(), is_shared, "{fields:?}");
         }
         let response = headers(&[("etag", "\"1\"")]);
-        let scope = KeyScope { is_grouped: true, is_by_cookie: true };
+        let scope = KeyScope { is_grouped: true, is_by_cookie: true, is_known: false };
         let directives = ResponseDirectives::default();
         assert_eq!(may_store(&headers(&cookie), 200, &response, &directives, scope), Ok(()));
     }
@@ -271,7 +273,7 @@ mod tests {
     fn what_is_private_is_stored_for_its_group() {
         let response = headers(&[("cache-control", "private, max-age=5")]);
         let directives = ResponseDirectives::read(&response);
-        let scope = KeyScope { is_grouped: true, is_by_cookie: false };
+        let scope = KeyScope { is_grouped: true, is_by_cookie: false, is_known: true };
         assert_eq!(may_store(&HeaderFields::default(), 200, &response, &directives, scope), Ok(()));
     }
 

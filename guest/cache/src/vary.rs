@@ -198,9 +198,9 @@ mod tests {
     fn cookies_tell_users_apart_only_by_the_key() {
         let response = headers(&[("vary", "Cookie, a")]);
         assert_eq!(vary_names(&response, KeyScope::default()), Err(Uncacheable::VaryCookie));
-        let by_cookie = KeyScope { is_grouped: true, is_by_cookie: true };
+        let by_cookie = KeyScope { is_grouped: true, is_by_cookie: true, is_known: false };
         assert_eq!(vary_names(&response, by_cookie).unwrap(), ["a"]);
-        let by_session = KeyScope { is_grouped: true, is_by_cookie: false };
+        let by_session = KeyScope { is_grouped: true, is_by_cookie: false, is_known: true };
         assert_eq!(vary_names(&response, by_session), Err(Uncacheable::VaryCookie));
     }
 

@@ -17,6 +17,8 @@ pub struct CacheRules {
     pub headers: Vec<String>,
     /// Whose responses they are.
     pub group: Option<CacheGroup>,
+    /// Headers beside cookies by which filters before know who asks, and in which they tell it, in lower case.
+    pub known_by: Vec<String>,
     /// How long responses are used.
     pub terms: FreshnessTerms,
     /// Which statuses of an upstream are errors.

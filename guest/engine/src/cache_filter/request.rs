@@ -14,6 +14,7 @@ use super::known::KnownKeys;
 use crate::{
     cache::{CacheGroup, CacheRules},
     request::{CookiePair, RequestView, cookie_pairs, is_cookie_alike},
+    rule::hits::CONSUMER,
     session::SessionSource,
 };
 
@@ -47,7 +48,7 @@ struct NamesTold {
     is_other: bool,
     /// It is longer than nothing.
     has_length: bool,
-    has_underscore: bool,
+    has_sign: bool,
     /// There are some that begin so.
     has_conditions: bool,
     has_directives: bool,
@@ -63,7 +64,7 @@ impl NamesTold {
         let mut told = NamesTold::default();
         for (name, value) in &headers.0 {
             told.size += name.len() + value.len();
-            told.has_underscore |= name.bytes().any(|byte| byte == b'_');
+            told.has_sign |= !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
             match name.as_str() {
                 "range" | "upgrade" | "transfer-encoding" => told.is_other = true,
                 "content-type" => told.is_other |= crate::request::is_grpc(value),
@@ -109,9 +110,9 @@ impl CacheableRequest {
         if told.is_other {
             return Err("it asks for a part, or speaks another protocol");
         }
-        // To some servers that is the same field, and another one here.
-        if told.has_underscore {
-            return Err("the name of one of its headers has an underscore");
+        // To some servers that is the same field as one with a hyphen, and another one here.
+        if told.has_sign {
+            return Err("the name of one of its headers has another sign than letters, digits and hyphens");
         }
         if told.has_conditions && is_for_the_server(&headers) {
             return Err("its conditions are for the server");
@@ -179,20 +180,22 @@ fn complete(
         }
         headers.values(name).for_each(|value| material.add(name, Some(value)));
     }
-    match &rules.group {
-        None => Some(KeyScope::default()),
-        Some(group) => group_of(material, group, headers),
-    }
+    let is_told = rules.known_by.iter().any(|name| headers.has(name));
+    let scope = match &rules.group {
+        None => KeyScope::default(),
+        Some(group) => group_of(material, group, is_told, headers)?,
+    };
+    Some(KeyScope { is_known: is_told || headers.has(CONSUMER), ..scope })
 }
 
-/// The same of the group of a request, which only some rules have.
+/// The same of the group of a request, which only some rules have. `is_told`: a filter before knows who asks.
 #[inline(never)]
-fn group_of(material: &mut KeyMaterial, group: &CacheGroup, headers: &HeaderFields) -> Option<KeyScope> {
+fn group_of(material: &mut KeyMaterial, group: &CacheGroup, is_told: bool, headers: &HeaderFields) -> Option<KeyScope> {
     let (name, values) = match group {
         CacheGroup::Session { header, source } => {
             let told: Vec<&[u8]> = headers.values(header).collect();
             // It has a session, and nobody could say whose: what comes is not for those who have none.
-            if told.is_empty() && is_brought(source, headers) {
+            if told.is_empty() && (is_told || is_brought(source, headers)) {
                 return None;
             }
             (header, told)
@@ -204,7 +207,7 @@ fn group_of(material: &mut KeyMaterial, group: &CacheGroup, headers: &HeaderFiel
     // What tells users apart is no reader's of Redis.
     values.iter().for_each(|value| material.add("group", Some(&Hash::hash(value))));
     let is_grouped = values.iter().any(|value| !value.is_empty());
-    Some(KeyScope { is_grouped, is_by_cookie: is_grouped && matches!(group, CacheGroup::Cookie(_)) })
+    Some(KeyScope { is_grouped, is_by_cookie: is_grouped && matches!(group, CacheGroup::Cookie(_)), is_known: false })
 }
 
 /// Whether a request has what leads to a session.

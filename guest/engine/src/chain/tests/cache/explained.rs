@@ -72,7 +72,7 @@ fn variants_and_tags_are_looked_up_and_what_is_not_says_why() {
         (by("POST", "/a", &[]), "may change something"),
         (get("/a", &[("range", "bytes=0-1")]), "asks for a part"),
         (get("/a", &[("cache-control", "no-store")]), "says `no-store`"),
-        (get("/a", &[("x_y", "1")]), "has an underscore"),
+        (get("/a", &[("x_y", "1")]), "has another sign"),
         (Sample { is_bodiless: false, ..get("/a", &[]) }, "has a body"),
     ] {
         let (asked, would, reason) = told(&world, &request, &mut store);

@@ -71,6 +71,11 @@ fn a_cache_stands_behind_sessions_and_alone() {
     let errors = |filters: Json| Engine::configure(json!({"filters": filters}).to_string().as_bytes()).unwrap_err();
     assert_eq!(errors(json!([cache, session]))[0].path, "filters[0]");
     assert_eq!(errors(json!([cache, cache]))[0].path, "filters[1]");
+    // A vault may leave out the cookie that tells whose a response is.
+    let vault = json!({"cookie_vault": {"cookies": ["token"], "secrets": "s",
+        "redis": {"service_name": "redis.static"}}});
+    assert_eq!(errors(json!([session, cache, vault]))[0].path, "filters[2]");
+    assert!(Engine::configure(json!({"filters": [vault, cache]}).to_string().as_bytes()).is_ok());
     assert!(Engine::configure(json!({"filters": [session, cache]}).to_string().as_bytes()).is_ok());
 }
 
@@ -87,6 +92,39 @@ fn whose_session_cannot_be_told_has_no_page_of_nobody() {
     assert_eq!(world.get(1, &alice, &page("alice's"), &mut store).body, "alice's");
     assert_eq!(world.get(2, &get("/", &[]), &page("a visitor's"), &mut store).shown(), "200 MISS a visitor's");
     assert_eq!(world.get(3, &get("/", &[]), &page("new"), &mut store).shown(), "200 HIT a visitor's");
+}
+
+/// Who is known by something else than a cookie is shown his own page as well.
+#[test]
+fn a_page_that_says_nothing_is_nobody_elses_if_who_asked_was_known() {
+    let redis = json!({"service_name": "redis.static"});
+    let session = |source: &str| {
+        let mut session = json!({"format": "json", "key_prefix": "s:", "fields": {"user": "x-user", "team": "x-team"},
+            "redis": redis});
+        session[source] = json!("x-sid");
+        json!({"session": session})
+    };
+    let kinds: [&[(&str, &str)]; 3] =
+        [&[("last-modified", "Sat, 01 Jan 2000 00:00:00 GMT")], &[], &[("etag", "\"1\"")]];
+    for (source, known) in [("header", "x-sid"), ("cookie", "x-mse-consumer")] {
+        for cache in [json!({}), json!({"default_ttl": "60s"})] {
+            for headers in kinds {
+                let mut cache = cache.clone();
+                cache["redis"] = redis.clone();
+                let document = json!({"filters": [session(source), {"cache": cache}]});
+                let (mut world, mut store) = (World::of(&document), Store::default());
+                let alices = answer(200, headers, "alice's");
+                assert_eq!(world.get(1, &get("/me", &[(known, "a")]), &alices, &mut store).body, "alice's");
+                for (stream, more) in [(2, &[(known, "b")][..]), (3, &[])] {
+                    let seen = world.get(stream, &get("/me", more), &answer(200, headers, "other"), &mut store);
+                    assert_eq!(seen.body, "other", "{known} {headers:?}");
+                }
+                let public = answer(200, &[("cache-control", "max-age=60")], "for all");
+                world.get(4, &get("/all", &[(known, "a")]), &public, &mut store);
+                assert_eq!(world.get(5, &get("/all", &[]), &page("new"), &mut store).shown(), "200 HIT for all");
+            }
+        }
+    }
 }
 
 /// What is stored, and then what comes for it by a validation.
@@ -160,11 +198,13 @@ fn what_limiters_tell_one_client_is_not_told_another() {
 }
 
 #[test]
-fn fields_that_are_spelt_with_underscores_go_by() {
-    let (mut world, mut store) = (cached(json!({})), Store::default());
-    let french = answer(200, &[("cache-control", "max-age=60"), ("vary", "x-lang")], "bonjour");
-    assert_eq!(world.get(1, &get("/", &[("x_lang", "fr")]), &french, &mut store).body, "bonjour");
-    assert_eq!(world.get(2, &get("/", &[]), &page("hello"), &mut store).shown(), "200 MISS hello");
+fn fields_whose_names_applications_take_for_others_go_by() {
+    for name in ["x_lang", "x.lang", "x~lang", "x-original.url"] {
+        let (mut world, mut store) = (cached(json!({})), Store::default());
+        let french = answer(200, &[("cache-control", "max-age=60"), ("vary", "x-lang")], "bonjour");
+        assert_eq!(world.get(1, &get("/", &[(name, "fr")]), &french, &mut store).body, "bonjour");
+        assert_eq!(world.get(2, &get("/", &[]), &page("hello"), &mut store).shown(), "200 MISS hello");
+    }
 }
 
 /// Filters before a cache do not see what it answers in the place of a response: there is nothing in it for them.

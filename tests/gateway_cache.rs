@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeSet,
     sync::{
-        Arc,
+        Arc, Barrier,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
@@ -14,7 +14,7 @@ use std::{
 use slidegate_tests::{
     footprint::Footprint,
     gateway_process::{Gateway, wait_until},
-    http_client::Answer,
+    http_client::{Answer, HttpClient},
     http2_client::{Http2Client, kind},
     raw_upstream::RawUpstream,
     redis_server::RedisServer,
@@ -144,6 +144,54 @@ fn one_of_two_hundred_clients_fetches_for_all() {
     assert!(pages.iter().all(|(status, ..)| *status == 200));
     assert_eq!(pages.iter().map(|(.., page)| page).collect::<BTreeSet<_>>().len(), 1);
     assert_eq!(upstream.requests(), 1);
+}
+
+/// What Redis says of many pages comes before it says who fetches them, or what was purged. An instance that ran out of
+/// memory would forget what it counts.
+#[test]
+fn many_large_pages_that_are_asked_for_at_once_leave_an_instance_what_it_knows() {
+    let (redis, upstream) = (RedisServer::start(), Upstream::start());
+    let settings = format!(
+        "workers: 1
+upstream: {}
+redis: {{names: {{pages.static: \"{}\"}}}}
+filter:
+  filters:
+    - rule_name: logins
+      rule_items: [{{limit_by_per_header: x-who, limit_keys: [{{key: \"*\", query_per_hour: 1}}]}}]
+    - cache: {{max_body: 960KiB, stale_if_error: 1h, redis: {{service_name: pages.static}}}}
+",
+        upstream.url(),
+        redis.url()
+    );
+    let gateway = Gateway::serve(&settings);
+    let status = || gateway.client().get("/", &[SITE, ("x-who", "a")]).status();
+    assert_eq!((status(), status()), (200, 429));
+    for (bytes, pages, headers) in [
+        (250_000, 700, [("answer-cache-control", "max-age=1"), ("answer-x-page", "stale")]),
+        (950_000, 100, [("answer-cache-control", "max-age=600"), ("answer-surrogate-key", "all")]),
+    ] {
+        let ask = |client: &mut HttpClient, page: usize| {
+            let answer = client.get(&format!("/bytes/{bytes}?{page}"), &[&[SITE][..], &headers].concat());
+            assert_eq!((answer.status(), answer.body.len()), (200, bytes), "{page}");
+        };
+        let mut client = gateway.client();
+        (0..pages).for_each(|page| ask(&mut client, page));
+        // They are stale then, or what was purged is to be asked again.
+        thread::sleep(Duration::from_millis(1_500));
+        let begin = Barrier::new(pages);
+        thread::scope(|scope| {
+            for page in 0..pages {
+                let (mut client, begin) = (gateway.client(), &begin);
+                scope.spawn(move || {
+                    begin.wait();
+                    ask(&mut client, page);
+                });
+            }
+        });
+    }
+    assert_eq!(gateway.metrics().sum("slidegate_component_traps_total", &[]), 0.0);
+    assert_eq!(status(), 429);
 }
 
 #[test]

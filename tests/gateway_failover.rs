@@ -2,13 +2,18 @@
 //! page that was ever kept gets it.
 
 use std::{
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     thread,
+    time::Duration,
 };
 
 use slidegate_tests::{
     gateway_process::{Gateway, wait_until},
     http_client::HttpClient,
+    raw_upstream::RawUpstream,
     redis_server::RedisServer,
     upstream::Upstream,
 };
@@ -101,6 +106,50 @@ fn nobody_who_asks_for_a_page_that_is_kept_sees_that_the_upstream_is_gone() {
         let metrics = gateway.metrics();
         assert!(metrics.sum("slidegate_cache_requests_total", &[("outcome", "stale")]) > 0.0);
         assert_eq!(metrics.sum("slidegate_requests_total", &[("code", "5xx")]), 0.0);
+    }
+}
+
+/// A backend that takes longer to fail than anybody waits for another who asks it: it says so late, or nothing at all.
+#[test]
+fn nobody_who_asks_for_a_page_that_is_kept_sees_that_the_upstream_fails_slowly() {
+    for (says, top) in [(true, ""), (false, "timeouts: {response: 3s}\n")] {
+        for workers in [1, 2] {
+            let (redis, fails) = (RedisServer::start(), Arc::new(AtomicBool::new(false)));
+            let is_failing = Arc::clone(&fails);
+            let backend = RawUpstream::start(move |mut connection| {
+                while connection.read_head().is_some() {
+                    let answer = if is_failing.load(Ordering::SeqCst) {
+                        thread::sleep(Duration::from_millis(if says { 2_500 } else { 20_000 }));
+                        "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 3\r\n\r\nbad"
+                    } else {
+                        "HTTP/1.1 200 OK\r\ncache-control: max-age=1, stale-if-error=600\r\ncontent-length: 4\r\n\r\ngood"
+                    };
+                    if !connection.write(answer.as_bytes()) {
+                        return;
+                    }
+                }
+            });
+            let settings = format!(
+                "{top}workers: {workers}\nupstream: {}\nredis: {{names: {{pages.static: \"{}\"}}}}\nfilter: {{cache: \
+                 {{redis: {{service_name: pages.static}}}}}}\n",
+                backend.url(),
+                redis.url()
+            );
+            let gateway = Gateway::serve(&settings);
+            let ask = || gateway.client().get("/page", &[("host", "site.test")]);
+            wait_until("it is kept", || ask().head.text("x-cache").as_deref() == Some("HIT"));
+            // It is stale by then.
+            thread::sleep(Duration::from_millis(2_100));
+            fails.store(true, Ordering::SeqCst);
+            let answers = thread::scope(|scope| {
+                let asked: Vec<_> = (0..20).map(|_| scope.spawn(ask)).collect();
+                asked.into_iter().map(|client| client.join().expect("a client")).collect::<Vec<_>>()
+            });
+            for answer in answers {
+                let seen = (answer.status(), answer.head.text("x-cache"), answer.text());
+                assert_eq!(seen, (200, Some("STALE".to_owned()), "good".to_owned()), "{says} {workers}");
+            }
+        }
     }
 }
 

@@ -30,7 +30,7 @@ pub(crate) use self::{
     question::{CacheAnswer, CacheQuestion},
 };
 use self::{
-    flight::{CacheAsker, CacheFlight},
+    flight::{CacheAsker, CacheFlight, kept_bytes},
     known::{KnownKeys, KnownVariants, Purges},
     request::CacheableRequest,
     upstreams::Upstreams,
@@ -43,7 +43,7 @@ use crate::{
     telemetry::CacheTally,
     turn::{self, NotedVerdict},
     verdict::{Edits, HeaderEdit, Pass, Response, Verdict},
-    wants::{StreamEnd, Wants},
+    wants::{ResponseHead, StreamEnd, Wants},
 };
 
 /// What it works with in a step.
@@ -56,6 +56,10 @@ const COPIES_MAX: usize = 4 << 20;
 /// limits depend on it, have room beside that.
 const WAITING_MAX: usize = 2 << 20;
 const FOLLOWED_MAX: usize = 12 << 20;
+
+/// Stored responses are kept beside requests as long as all that is followed takes less than this, in bytes: a page
+/// takes as much as many streams, and whoever asks for many of them must leave room for these.
+const KEPT_MAX: usize = 8 << 20;
 
 /// A stream that is followed, beside its request and what is copied, in bytes.
 const FOLLOWED_BYTES: usize = 512;
@@ -115,9 +119,23 @@ struct Fetch {
     may_store: bool,
     forwarding: Forwarding,
     requested_ms: u64,
+    /// It was known, a moment before it went, what is stored.
+    is_known: bool,
+    /// It failed so, and waits for what Redis says is stored now.
+    failed: Option<UpstreamAnswer>,
     copy: Option<Box<BodyCopy>>,
     /// What is counted for it.
     bytes: usize,
+}
+
+/// What an upstream answered, or the gateway in its place, but for its body.
+#[derive(Debug)]
+struct UpstreamAnswer {
+    head: ResponseHead,
+    /// None: they are not the upstream's.
+    headers: Option<HeaderFields>,
+    /// What is stored may stand in its place.
+    is_failure: bool,
 }
 
 /// A response that is copied as it passes.
@@ -140,6 +158,7 @@ struct Going {
     key: CacheKey,
     flight: Option<u64>,
     stored: Option<Rc<StoredResponse>>,
+    is_known: bool,
     may_store: bool,
     forwarding: Forwarding,
 }
@@ -237,9 +256,13 @@ impl CacheFilter {
         let is_its =
             |stored: &Rc<StoredResponse>| matches_request(&stored.vary, &stored.headers, &asker.request.headers);
         going.stored = going.stored.filter(is_its);
-        let kept = going.stored.as_ref().map_or(0, |stored| stored.body.len() + stored.headers.size());
+        // A flight has counted what it keeps, and is there for as long as its fetch.
+        let mut kept = going.stored.as_deref().filter(|_| going.flight.is_none()).map_or(0, kept_bytes);
+        if kept > 0 && !self.fits_kept(turn, kept) {
+            (going.stored, going.is_known, kept) = (None, false, 0);
+        }
         let bytes = FOLLOWED_BYTES + asker.request.bytes + kept;
-        let Going { key, flight, stored, may_store, forwarding } = going;
+        let Going { key, flight, stored, is_known, may_store, forwarding } = going;
         if !self.fits_followed(turn, bytes) {
             if let Some(flight) = flight {
                 self.release(flight, key.lock(), None, turn);
@@ -270,6 +293,8 @@ impl CacheFilter {
             may_store,
             forwarding,
             requested_ms: now_ms(turn),
+            is_known,
+            failed: None,
             copy: None,
             bytes,
         };
@@ -325,6 +350,11 @@ impl CacheFilter {
         self.followed_bytes + bytes <= FOLLOWED_MAX && turn.budget.fits_followed(bytes)
     }
 
+    /// Whether a stored response of so many bytes may be kept beside requests.
+    fn fits_kept(&self, turn: &CacheTurn<'_>, bytes: usize) -> bool {
+        self.followed_bytes + bytes <= KEPT_MAX && turn.budget.fits_followed(bytes)
+    }
+
     fn take_followed(&mut self, turn: &mut CacheTurn<'_>, bytes: usize) {
         self.followed_bytes += bytes;
         turn.budget.take_followed(bytes);
@@ -372,6 +402,12 @@ impl CacheFilter {
     #[cfg(test)]
     pub(crate) fn flights(&self) -> usize {
         self.flights.iter().map(|(_, flight)| flight.askers.len() + 1).sum::<usize>() + self.by_key.len()
+    }
+
+    /// What is stored and kept for those who wait, in bytes.
+    #[cfg(test)]
+    pub(crate) fn kept(&self) -> usize {
+        self.flights.iter().filter_map(|(_, flight)| flight.stored.as_deref()).map(|stored| stored.body.len()).sum()
     }
 
     /// Of how many streams something is known.

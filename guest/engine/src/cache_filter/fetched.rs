@@ -1,6 +1,7 @@
 //! From an upstream's response to what is stored of it, and to those who wait for it.
 
 use alloc::{boxed::Box, rc::Rc, string::ToString, vec::Vec};
+use core::mem;
 
 use slidegate_cache::{
     CacheKey, CacheStatus, HeaderFields, Lifetime, ResponseDirectives, StoredResponse, TAGS_MAX, Uncacheable,
@@ -8,12 +9,12 @@ use slidegate_cache::{
 };
 
 use super::{
-    BodyCopy, COPIES_MAX, CacheFilter, CacheTurn, FOLLOWED_BYTES, Fetch, Followed, answer, hit, noted, now_ms,
-    question::CacheQuestion,
+    BodyCopy, COPIES_MAX, CacheFilter, CacheTurn, FOLLOWED_BYTES, Fetch, Followed, UpstreamAnswer, answer,
+    flight::KNOWN_NS, hit, noted, now_ms, question::CacheQuestion,
 };
 use crate::{
     body::{BodyCoding, BodyPiece, Interest},
-    streams::Waiter,
+    streams::{WAITER_BYTES, Waiter},
     telemetry::CacheTally,
     turn::NotedVerdict,
     verdict::{Edits, Pass, Verdict},
@@ -38,7 +39,7 @@ impl CacheFilter {
                 self.free_followed(turn, FOLLOWED_BYTES + path.len());
                 self.changed(waiter, &authority, &path, response, turn)
             }
-            Some(Followed::Fetch(fetch)) => Some(self.fetched(waiter.stream, fetch, response, turn)),
+            Some(Followed::Fetch(fetch)) => self.fetched(waiter, fetch, response, turn),
         }
     }
 
@@ -107,13 +108,14 @@ impl CacheFilter {
         (!is_asked).then(NotedVerdict::pass)
     }
 
+    /// What an upstream answered has begun. None: it failed, and waits for what may stand in its place.
     fn fetched(
         &mut self,
-        stream: u64,
-        fetch: Box<Fetch>,
+        waiter: Waiter,
+        mut fetch: Box<Fetch>,
         response: &dyn ResponseView,
         turn: &mut CacheTurn<'_>,
-    ) -> NotedVerdict {
+    ) -> Option<NotedVerdict> {
         let head = response.head();
         let is_of_upstream = head.origin == ResponseOrigin::Upstream;
         let is_unavailable = matches!(head.status, 502..=504);
@@ -125,17 +127,71 @@ impl CacheFilter {
         } else if is_of_upstream {
             self.upstream_answered(&fetch.request.upstream, turn);
         }
-        let fetch = if is_failure {
-            match self.replaced(fetch, head.status, turn) {
+        let headers = response.headers().map(HeaderFields).filter(|_| is_of_upstream);
+        let answer = UpstreamAnswer { head, headers, is_failure };
+        let bytes = answer.headers.as_ref().map_or(0, HeaderFields::size);
+        let is_known = fetch.is_known && now_ms(turn) <= fetch.requested_ms.saturating_add(KNOWN_NS / 1_000_000);
+        let may_wait = is_failure && !is_known && self.fits_followed(turn, bytes);
+        if may_wait && self.look_up_failed(waiter, &fetch.request, turn) {
+            fetch.bytes += bytes;
+            self.take_followed(turn, bytes);
+            fetch.failed = Some(answer);
+            self.followed.insert(waiter.stream, Followed::Fetch(fetch));
+            return None;
+        }
+        Some(self.judged(waiter.stream, fetch, answer, turn))
+    }
+
+    /// Whoever waits in a flight as his upstream failed goes on: this is what Redis says is stored, or it said nothing.
+    pub(super) fn relieve(&mut self, id: u64, told: Option<Option<Rc<StoredResponse>>>, turn: &mut CacheTurn<'_>) {
+        let Some(flight) = self.flights.get_mut(&id) else { return };
+        for waiter in mem::take(&mut flight.failed) {
+            self.free_waiting(turn, WAITER_BYTES);
+            if !turn.streams.waits(&waiter) {
+                continue;
+            }
+            let settled = match self.followed.remove(&waiter.stream) {
+                Some(Followed::Fetch(fetch)) => self.judged_by(waiter.stream, fetch, told.as_ref(), turn),
+                // Nothing is owed to it any more.
+                _ => NotedVerdict::pass(),
+            };
+            turn.settled.push_back((waiter, settled));
+        }
+    }
+
+    /// What becomes of a failure by what Redis says is stored, if it said something.
+    fn judged_by(
+        &mut self,
+        stream: u64,
+        mut fetch: Box<Fetch>,
+        told: Option<&Option<Rc<StoredResponse>>>,
+        turn: &mut CacheTurn<'_>,
+    ) -> NotedVerdict {
+        let Some(answer) = fetch.failed.take() else { return NotedVerdict::pass() };
+        if let Some(told) = told {
+            let is_its =
+                |stored: &Rc<StoredResponse>| matches_request(&stored.vary, &stored.headers, &fetch.request.headers);
+            fetch.stored = told.clone().filter(is_its);
+        }
+        self.judged(stream, fetch, answer, turn)
+    }
+
+    /// What becomes of an upstream's answer.
+    fn judged(
+        &mut self,
+        stream: u64,
+        mut fetch: Box<Fetch>,
+        answer: UpstreamAnswer,
+        turn: &mut CacheTurn<'_>,
+    ) -> NotedVerdict {
+        let UpstreamAnswer { head, headers, is_failure } = answer;
+        if is_failure {
+            fetch = match self.replaced(fetch, head.status, turn) {
                 Ok(verdict) => return verdict,
                 Err(fetch) => fetch,
-            }
-        } else {
-            fetch
-        };
-        let Some(headers) = response.headers().map(HeaderFields).filter(|_| is_of_upstream) else {
-            return self.passed(*fetch, Uncacheable::Changed, turn);
-        };
+            };
+        }
+        let Some(headers) = headers else { return self.passed(*fetch, Uncacheable::Changed, turn) };
         if head.status == 304 && fetch.is_validating {
             return self.confirmed(*fetch, &headers, turn);
         }
@@ -290,7 +346,8 @@ impl CacheFilter {
         if length.is_some_and(|length| length > self.rules.body_max) || headers.size() > HEADERS_MAX {
             return Err(Uncacheable::TooLarge);
         }
-        if self.copied + length.unwrap_or(0) > COPIES_MAX || !self.fits_followed(turn, length.unwrap_or(0)) {
+        let told = length.unwrap_or(0);
+        if self.copied + told > COPIES_MAX || !self.fits_followed(turn, told + headers.size()) {
             return Err(Uncacheable::NoRoom);
         }
         let lifetime = lifetime.scattered(request.key.digest());
@@ -324,6 +381,9 @@ impl CacheFilter {
             self.ended(&fetch, turn);
             return edited(&status, Wants::default());
         }
+        let head = copy.headers.size();
+        fetch.bytes += head;
+        self.take_followed(turn, head);
         fetch.copy = Some(Box::new(copy));
         if is_empty {
             self.copied_whole(*fetch, turn);

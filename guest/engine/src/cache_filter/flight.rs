@@ -9,7 +9,10 @@ use crate::streams::{WAITER_BYTES, Waiter};
 
 /// What Redis said is good for so long. A response that is asked for within this after something was voided counts as
 /// one from before, so that what was read then and is stored anew is void, too.
-const KNOWN_NS: u64 = 1_000_000_000;
+pub(super) const KNOWN_NS: u64 = 1_000_000_000;
+
+/// A field of a stored response beside its name and its value, in bytes.
+const FIELD_BYTES: usize = 64;
 
 /// A request that waits for a stored response.
 #[derive(Debug, Clone)]
@@ -25,7 +28,9 @@ pub(super) struct CacheFlight {
     pub(super) stage: FlightStage,
     /// In the order they came.
     pub(super) askers: Vec<CacheAsker>,
-    /// What is stored, if it cannot be used as it is.
+    /// Those whose upstream failed, and who have what is stored in its place.
+    pub(super) failed: Vec<Waiter>,
+    /// What is stored, if it cannot be used as it is, and there was room to keep it.
     pub(super) stored: Option<Rc<StoredResponse>>,
     /// When Redis said that.
     pub(super) read_ns: u64,
@@ -61,11 +66,12 @@ impl CacheAsker {
 impl CacheFlight {
     /// One that begins.
     #[inline]
-    pub(super) fn new(key: CacheKey, asker: CacheAsker) -> CacheFlight {
+    pub(super) fn new(key: CacheKey) -> CacheFlight {
         CacheFlight {
             key,
             stage: FlightStage::Reading,
-            askers: Vec::from([asker]),
+            askers: Vec::new(),
+            failed: Vec::new(),
             stored: None,
             read_ns: 0,
             head: ValueHead::default(),
@@ -84,6 +90,11 @@ impl CacheFlight {
         now_ns.saturating_sub(self.read_ns) <= KNOWN_NS
     }
 
+    /// Whether it is known what is stored, or that nothing is, and not only that there was no room for it.
+    pub(super) fn tells(&self, now_ns: u64) -> bool {
+        self.is_known(now_ns) && (self.stored.is_some() || self.head == ValueHead::default())
+    }
+
     /// Whether somebody knows already that the response has to be fetched.
     pub(super) fn is_fetched(&self) -> bool {
         matches!(self.stage, FlightStage::Locking | FlightStage::Waiting { .. } | FlightStage::Fetching)
@@ -98,4 +109,9 @@ impl CacheFlight {
             FlightStage::Reading | FlightStage::Checking | FlightStage::Locking => None,
         }
     }
+}
+
+/// What a stored response takes that is kept, roughly, in bytes.
+pub(super) fn kept_bytes(stored: &StoredResponse) -> usize {
+    stored.body.len() + stored.headers.size() + stored.headers.0.len() * FIELD_BYTES
 }

@@ -3,17 +3,19 @@
 use alloc::{boxed::Box, rc::Rc, string::String, vec::Vec};
 use core::mem;
 
-use slidegate_cache::{CacheStatus, CachedValue, Forwarding, StoredResponse, ValueHead, vary_values};
+use slidegate_cache::{CacheKey, CacheStatus, CachedValue, Forwarding, StoredResponse, ValueHead, vary_values};
 
 use super::{
     CacheFilter, CacheTurn, Going, WAITING_MAX, answer,
-    flight::{CacheAsker, CacheFlight, FlightStage},
+    flight::{CacheAsker, CacheFlight, FlightStage, kept_bytes},
     now_ms,
     question::{AHEAD_MS, CacheAnswer, CacheQuestion},
+    request::CacheableRequest,
     standing::CacheStanding,
 };
 use crate::{
     store::{Ended, failure::FailureCause},
+    streams::{WAITER_BYTES, Waiter},
     telemetry::{CacheTally, Saved},
     turn::NotedVerdict,
 };
@@ -25,13 +27,8 @@ impl CacheFilter {
     /// Looks for what is stored for a request. None: it waits.
     #[inline]
     pub(super) fn look_up(&mut self, asker: CacheAsker, turn: &mut CacheTurn<'_>) -> Option<NotedVerdict> {
-        let resource = &asker.request.key;
-        let key = match self.variants.names(resource.digest()) {
-            None => resource.clone(),
-            Some(names) => match vary_values(names, &asker.request.headers) {
-                Ok(values) => resource.variant(&values),
-                Err(_) => return Some(self.go_alone(&asker, None, Forwarding::Bypass, false, turn)),
-            },
+        let Some(key) = self.place(&asker.request) else {
+            return Some(self.go_alone(&asker, None, Forwarding::Bypass, false, turn));
         };
         let bytes = asker.bytes();
         if self.waiting + bytes > WAITING_MAX || !turn.budget.fits(bytes) {
@@ -47,15 +44,65 @@ impl CacheFilter {
             // It may be void by now: whoever comes now asks Redis again, and waits for the lock of that one's fetch.
             self.unlist(id);
         }
+        let Some(flight) = self.begin(key, turn) else {
+            return Some(self.go_alone(&asker, None, Forwarding::Bypass, false, turn));
+        };
+        flight.askers.push(asker);
+        self.take_waiting(turn, bytes);
+        None
+    }
+
+    /// Where what is stored for a request is looked for, as far as it is known by what that varies. None: nowhere.
+    #[inline]
+    fn place(&self, request: &CacheableRequest) -> Option<CacheKey> {
+        let resource = &request.key;
+        let Some(names) = self.variants.names(resource.digest()) else { return Some(resource.clone()) };
+        vary_values(names, &request.headers).ok().map(|values| resource.variant(&values))
+    }
+
+    /// An upstream failed: Redis is asked what is stored, be it once more, as that may be void by now, or have come
+    /// since. False: it cannot be asked.
+    pub(super) fn look_up_failed(
+        &mut self,
+        waiter: Waiter,
+        request: &CacheableRequest,
+        turn: &mut CacheTurn<'_>,
+    ) -> bool {
+        let has_room = self.waiting + WAITER_BYTES <= WAITING_MAX && turn.budget.fits(WAITER_BYTES);
+        let Some(key) = self.place(request).filter(|_| has_room) else { return false };
+        let known = self.by_key.get(key.digest()).copied();
+        let is_asked = |id: &u64| self.flights.get(id).is_some_and(|flight| !flight.is_fetched());
+        let flight = match known.filter(is_asked) {
+            Some(id) => self.flights.get_mut(&id).map(|flight| &mut **flight),
+            None => self.begin(key, turn),
+        };
+        let Some(flight) = flight else { return false };
+        flight.failed.push(waiter);
+        self.take_waiting(turn, WAITER_BYTES);
+        true
+    }
+
+    /// A flight begins, which whoever comes now joins. None: Redis cannot be asked.
+    #[inline]
+    fn begin(&mut self, key: CacheKey, turn: &mut CacheTurn<'_>) -> Option<&mut CacheFlight> {
         self.last_flight += 1;
         let id = self.last_flight;
         if !self.ask(CacheQuestion::Read { flight: id, key: key.clone() }, turn) {
-            return Some(self.go_alone(&asker, None, Forwarding::Bypass, false, turn));
+            return None;
         }
-        self.take_waiting(turn, bytes);
         self.by_key.insert(*key.digest(), id);
-        self.flights.insert(id, Box::new(CacheFlight::new(key, asker)));
-        None
+        self.flights.insert(id, Box::new(CacheFlight::new(key)));
+        self.flights.get_mut(&id).map(|flight| &mut **flight)
+    }
+
+    /// Redis is asked what is stored for a flight, once more.
+    fn read_again(&mut self, id: u64, turn: &mut CacheTurn<'_>) {
+        let Some(flight) = self.flights.get_mut(&id) else { return };
+        flight.stage = FlightStage::Reading;
+        let question = CacheQuestion::Read { flight: id, key: flight.key.clone() };
+        if !self.ask(question, turn) {
+            self.disperse(id, false, turn);
+        }
     }
 
     /// A request meets others that ask for the same. None: it waits.
@@ -119,8 +166,14 @@ impl CacheFilter {
             (flight.head, flight.read_ns) = (*head, turn.now_ns);
         }
         match answer {
-            Ok(CacheAnswer::Found(CachedValue::Varies(names), _)) => self.varies(id, names, turn),
-            Ok(CacheAnswer::Found(CachedValue::Passes, _)) => self.disperse(id, true, turn),
+            Ok(CacheAnswer::Found(CachedValue::Varies(names), _)) => {
+                self.relieve(id, Some(None), turn);
+                self.varies(id, names, turn);
+            }
+            Ok(CacheAnswer::Found(CachedValue::Passes, _)) => {
+                self.relieve(id, Some(None), turn);
+                self.disperse(id, true, turn);
+            }
             Ok(CacheAnswer::Found(CachedValue::Response(stored), _)) => self.found(id, stored, turn),
             Ok(CacheAnswer::Missing(unreadable, _)) => {
                 if let Some(unreadable) = unreadable {
@@ -171,11 +224,7 @@ impl CacheFilter {
             return self.forget_flight(id, turn);
         }
         if again_ns <= turn.now_ns {
-            flight.stage = FlightStage::Reading;
-            let question = CacheQuestion::Read { flight: id, key: flight.key.clone() };
-            if !self.ask(question, turn) {
-                self.disperse(id, false, turn);
-            }
+            self.read_again(id, turn);
         }
     }
 
@@ -221,11 +270,13 @@ impl CacheFilter {
         if stored.tags.is_empty() {
             return self.sort(id, Some(Rc::new(stored)), turn);
         }
-        let Some(flight) = self.flights.get_mut(&id) else { return };
-        flight.stored = Some(Rc::new(stored));
-        flight.stage = FlightStage::Checking;
+        let stored = Rc::new(stored);
         if self.purges.are_known(turn.now_ns) {
-            return self.checked(id, turn);
+            return self.checked(id, stored, turn);
+        }
+        self.keep(id, Some(stored), turn);
+        if let Some(flight) = self.flights.get_mut(&id) {
+            flight.stage = FlightStage::Checking;
         }
         if !self.asks_purges {
             self.asks_purges = self.ask(CacheQuestion::Purges, turn);
@@ -246,23 +297,51 @@ impl CacheFilter {
         let waiting: Vec<u64> =
             self.flights.iter().filter(|(_, flight)| is_checking(flight)).map(|(id, _)| *id).collect();
         for id in waiting {
-            match is_known {
-                true => self.checked(id, turn),
-                false => self.disperse(id, false, turn),
+            if !is_known {
+                self.disperse(id, false, turn);
+                continue;
+            }
+            match self.let_go(id, turn) {
+                Some(stored) => self.checked(id, stored, turn),
+                // There was no room for it; once it is read again, what was purged is known.
+                None if self.purges.are_known(turn.now_ns) => self.read_again(id, turn),
+                None => self.disperse(id, true, turn),
             }
         }
     }
 
     /// It is known what was purged.
-    fn checked(&mut self, id: u64, turn: &mut CacheTurn<'_>) {
-        let Some(flight) = self.flights.get_mut(&id) else { return };
-        let stored = flight.stored.take().filter(|stored| !self.purges.void(&stored.tags, stored.requested_ms));
-        self.sort(id, stored, turn);
+    fn checked(&mut self, id: u64, stored: Rc<StoredResponse>, turn: &mut CacheTurn<'_>) {
+        let is_void = self.purges.void(&stored.tags, stored.requested_ms);
+        self.sort(id, Some(stored).filter(|_| !is_void), turn);
+    }
+
+    /// Keeps what is stored with a flight, as long as there is room for that. Else it is fetched as if nothing were,
+    /// and should its upstream fail, it is read again.
+    fn keep(&mut self, id: u64, stored: Option<Rc<StoredResponse>>, turn: &mut CacheTurn<'_>) {
+        self.let_go(id, turn);
+        let Some(stored) = stored.filter(|stored| self.fits_kept(turn, kept_bytes(stored))) else { return };
+        self.take_followed(turn, kept_bytes(&stored));
+        if let Some(flight) = self.flights.get_mut(&id) {
+            flight.stored = Some(stored);
+        }
+    }
+
+    /// A flight keeps no longer what is stored. Returns that.
+    fn let_go(&mut self, id: u64, turn: &mut CacheTurn<'_>) -> Option<Rc<StoredResponse>> {
+        let stored = self.flights.get_mut(&id)?.stored.take()?;
+        self.free_followed(turn, kept_bytes(&stored));
+        Some(stored)
     }
 
     /// Settles those whom what is stored serves, and has the response fetched for the others.
     #[inline]
     fn sort(&mut self, id: u64, stored: Option<Rc<StoredResponse>>, turn: &mut CacheTurn<'_>) {
+        if self.flights.get(&id).is_some_and(|flight| !flight.failed.is_empty()) {
+            self.relieve(id, Some(stored.clone()), turn);
+        }
+        self.let_go(id, turn);
+        let has_room = stored.as_deref().is_none_or(|stored| self.fits_kept(turn, kept_bytes(stored)));
         let Some(flight) = self.flights.get_mut(&id) else { return };
         let mut waiting = Vec::new();
         let (mut stored, mut askers) = (stored, mem::take(&mut flight.askers).into_iter());
@@ -272,7 +351,12 @@ impl CacheFilter {
                 continue;
             }
             match self.standing(&asker.request, stored.as_ref(), turn) {
-                CacheStanding::Fetched { .. } if asker.request.is_ordinary() => waiting.push(asker),
+                // What there is no room for is used now, or not at all.
+                CacheStanding::Fetched { may_use_stored }
+                    if asker.request.is_ordinary() && (has_room || !may_use_stored) =>
+                {
+                    waiting.push(asker);
+                }
                 standing => {
                     // Where nobody else needs it, the last one has it for itself.
                     let is_last = askers.as_slice().is_empty() && waiting.is_empty();
@@ -286,9 +370,7 @@ impl CacheFilter {
         if waiting.is_empty() {
             return self.forget_flight(id, turn);
         }
-        if let Some(flight) = self.flights.get_mut(&id) {
-            flight.stored = stored;
-        }
+        self.keep(id, stored, turn);
         if let Some(flight) = self.flights.get_mut(&id).filter(|flight| flight.holds_lock) {
             flight.askers = waiting;
             return self.locked(id, true, turn);
@@ -311,11 +393,8 @@ impl CacheFilter {
         if head == flight.head {
             return self.locked(id, true, turn);
         }
-        (flight.stage, flight.holds_lock) = (FlightStage::Reading, true);
-        let question = CacheQuestion::Read { flight: id, key: flight.key.clone() };
-        if !self.ask(question, turn) {
-            self.disperse(id, false, turn);
-        }
+        flight.holds_lock = true;
+        self.read_again(id, turn);
     }
 
     /// It is known who fetches the response: this flight, or somebody else.
@@ -369,9 +448,9 @@ impl CacheFilter {
                 continue;
             }
             flight.stage = FlightStage::Fetching;
-            let (key, stored) = (flight.key.clone(), flight.known(turn.now_ns));
+            let (key, stored, is_known) = (flight.key.clone(), flight.known(turn.now_ns), flight.tells(turn.now_ns));
             let forwarding = if stored.is_some() { Forwarding::Stale } else { Forwarding::Miss };
-            let going = Going { key, flight: Some(id), stored, may_store: true, forwarding };
+            let going = Going { key, flight: Some(id), stored, is_known, may_store: true, forwarding };
             let settled = self.go(&asker, going, turn);
             return self.settle(&asker, settled, turn);
         }
@@ -420,7 +499,11 @@ impl CacheFilter {
             let forwarding = if stored.is_some() { Forwarding::Stale } else { Forwarding::Miss };
             let settled = match asker.request.directives.only_if_cached {
                 true => self.answered(answer::not_cached(&CacheStatus::forwarded(forwarding)), CacheTally::Miss, turn),
-                false => self.go_alone(asker, stored, forwarding, may_store, turn),
+                false => {
+                    // Where nothing is, it may only be that it was known for too long.
+                    let (key, is_known) = (asker.request.key.clone(), stored.is_some());
+                    self.go(asker, Going { key, flight: None, stored, is_known, may_store, forwarding }, turn)
+                }
             };
             self.settle(asker, settled, turn);
         } else {
@@ -431,6 +514,8 @@ impl CacheFilter {
     /// A flight is over. Returns who waits in it.
     #[inline]
     pub(super) fn land(&mut self, id: u64, turn: &mut CacheTurn<'_>) -> Vec<CacheAsker> {
+        self.relieve(id, None, turn);
+        self.let_go(id, turn);
         self.unlist(id);
         let Some(flight) = self.flights.remove(&id) else { return Vec::new() };
         if flight.holds_lock {
@@ -463,7 +548,8 @@ impl CacheFilter {
         may_store: bool,
         turn: &mut CacheTurn<'_>,
     ) -> NotedVerdict {
-        let key = asker.request.key.clone();
-        self.go(asker, Going { key, flight: None, stored, may_store, forwarding }, turn)
+        // Who goes by has asked nobody.
+        let (key, is_known) = (asker.request.key.clone(), !matches!(forwarding, Forwarding::Bypass));
+        self.go(asker, Going { key, flight: None, stored, is_known, may_store, forwarding }, turn)
     }
 }

@@ -12,7 +12,7 @@ use slidegate_cache::{
     is_void, value_head, voided_before,
 };
 
-use super::flight::CacheAsker;
+use super::flight::{CacheAsker, kept_bytes};
 use crate::{
     cache::scripts::{CacheScript, CacheScripts},
     redis::{Command, Form, Reply, Value},
@@ -115,6 +115,7 @@ impl CacheQuestion {
                 CacheQuestion::Read { key, .. } => key.material.len(),
                 // Once here, once in its command.
                 CacheQuestion::Store(store) => 2 * store.value.len(),
+                CacheQuestion::Try { trial, .. } => trial.stored.as_deref().map_or(0, kept_bytes),
                 _ => 0,
             }
     }

@@ -448,6 +448,11 @@ fn known_streams(filter: &Filter) -> usize {
     }
 }
 
+/// What is stored and kept for those who wait, in bytes.
+fn kept(filter: &Filter) -> usize {
+    if let Filter::Cache(cache) = filter { cache.kept() } else { 0 }
+}
+
 /// In how many places requests may wait for a call that is on its way.
 fn flights(filter: &Filter) -> usize {
     match filter {

@@ -64,6 +64,153 @@ fn all_who_wait_get_it() {
     assert!(world.is_idle());
 }
 
+/// Lets all who wait for another wait in vain.
+fn wait_out(worlds: &mut [&mut World], store: &mut Store) {
+    for world in worlds {
+        for _ in 0..35 {
+            world.pass_ms(60);
+            world.run(store);
+        }
+    }
+}
+
+/// An upstream that takes longer to fail than anybody waits for another who asks it.
+#[test]
+fn who_waited_in_vain_gets_it_too() {
+    for error in [answer(503, &[], ""), answer(500, &[], "oops"), outage(504)] {
+        let (mut one, mut store) = warm(json!({}), &page("good"));
+        let mut two = World::new(json!({}));
+        two.pass_ms(100_000);
+        for stream in 2..=21 {
+            one.only_ask(stream, &get("/", &[]));
+            two.only_ask(stream, &get("/", &[]));
+        }
+        one.run(&mut store);
+        two.run(&mut store);
+        wait_out(&mut [&mut one, &mut two], &mut store);
+        store.commands();
+        for world in [&mut one, &mut two] {
+            world.pass_ms(1_500);
+            for stream in 2..=21 {
+                assert!(matches!(world.settled(stream), Some(Verdict::Pass(_))), "{stream}");
+                world.only_head(stream, &error);
+            }
+            world.run(&mut store);
+            for stream in 2..=21 {
+                let Some(Verdict::Respond(response)) = world.settled(stream) else { panic!("{stream}") };
+                assert_eq!(Seen::of(&response).shown(), "200 STALE good");
+            }
+            // Redis is asked by one for all.
+            assert_eq!(store.commands().iter().filter(|command| *command == "MGET").count(), 1);
+        }
+        one.run(&mut store);
+        two.run(&mut store);
+        for world in [&mut one, &mut two] {
+            (2..=21).for_each(|stream| world.end(stream, StreamEnd::Answered, &mut store));
+            assert!(world.is_idle());
+        }
+    }
+}
+
+#[test]
+fn each_of_them_gets_its_own_of_several() {
+    let varying = |body: &str| answer(200, &[("cache-control", "max-age=50"), ("vary", "accept-language")], body);
+    let (mut world, mut store) = (World::new(json!({})), Store::default());
+    let ask = |language: &'static str| get("/", &[("accept-language", language)]);
+    world.get(1, &ask("de"), &varying("hallo"), &mut store);
+    world.get(2, &ask("en"), &varying("hello"), &mut store);
+    world.pass_ms(100_000);
+    for (stream, language) in [(3, "de"), (4, "en"), (5, "de"), (6, "en"), (7, "fr")] {
+        world.only_ask(stream, &ask(language));
+    }
+    world.run(&mut store);
+    wait_out(&mut [&mut world], &mut store);
+    for (stream, expected) in [(3, "200 STALE hallo"), (4, "200 STALE hello"), (5, "200 STALE hallo")] {
+        assert!(matches!(world.settled(stream), Some(Verdict::Pass(_))), "{stream}");
+        assert_eq!(world.answer(stream, &outage(504), &mut store).shown(), expected);
+    }
+    world.settled(6);
+    world.settled(7);
+    assert_eq!(world.answer(6, &outage(504), &mut store).shown(), "200 STALE hello");
+    assert_eq!(world.answer(7, &outage(504), &mut store).shown(), "504 MISS no upstream");
+    assert!(world.is_idle());
+}
+
+/// What was voided or stored while an upstream was about to fail counts.
+#[test]
+fn what_stands_in_the_place_of_an_error_is_what_is_stored_by_then() {
+    let tagged = answer(200, &[("cache-control", "max-age=50"), ("surrogate-key", "t")], "good");
+    for way in ["nothing", "changed", "purged", "stored"] {
+        let (mut one, mut store) = warm(json!({}), &tagged);
+        let mut two = World::new(json!({}));
+        two.pass_ms(100_000);
+        assert!(matches!(one.ask(2, &get("/", &[]), &mut store), Some(Verdict::Pass(_))));
+        one.pass_ms(2_500);
+        two.pass_ms(2_500);
+        let expected = match way {
+            "changed" => {
+                two.get(3, &by("POST", "/", &[]), &answer(200, &[], "done"), &mut store);
+                "503 EXPIRED oops"
+            }
+            "purged" => {
+                store.purges.push((slidegate_cache::purge_tag(b"t").to_vec(), 1_800_000_000_000 + 102_500));
+                "503 EXPIRED oops"
+            }
+            "stored" => {
+                assert_eq!(two.get(3, &get("/", &[]), &page("newer"), &mut store).shown(), "200 EXPIRED newer");
+                "200 STALE newer"
+            }
+            _ => "200 STALE good",
+        };
+        assert_eq!(one.answer(2, &answer(503, &[], "oops"), &mut store).shown(), expected, "{way}");
+        assert!(one.is_idle() && two.is_idle(), "{way}");
+    }
+}
+
+#[test]
+fn an_error_waits_for_redis_no_longer_than_there_is_one_and_a_client() {
+    for away in [true, false] {
+        let (mut world, mut store) = warm(json!({}), &page("good"));
+        for stream in 2..=4 {
+            world.only_ask(stream, &get("/", &[]));
+        }
+        world.run(&mut store);
+        wait_out(&mut [&mut world], &mut store);
+        for stream in 2..=4 {
+            assert!(matches!(world.settled(stream), Some(Verdict::Pass(_))), "{stream}");
+        }
+        world.only_head(3, &answer(503, &[], "oops"));
+        world.end(3, StreamEnd::Client, &mut store);
+        assert!(world.settled(3).is_none());
+        store.is_away = away;
+        // What the first has was stored when Redis was last heard of.
+        assert_eq!(world.answer(2, &answer(503, &[], "oops"), &mut store).shown(), "200 STALE good");
+        let last = world.answer(4, &answer(503, &[], "oops"), &mut store).shown();
+        assert_eq!(last, if away { "503 MISS oops" } else { "200 STALE good" });
+        assert!(world.is_idle());
+    }
+}
+
+/// An error that says for how long it is good is kept as before, if nothing is there that could stand in its place.
+#[test]
+fn an_error_that_may_be_stored_is_so_however_late_it_comes() {
+    for late_ms in [0, 5_000] {
+        let (mut world, mut store) = (World::new(json!({})), Store::default());
+        assert!(matches!(world.ask(1, &get("/", &[]), &mut store), Some(Verdict::Pass(_))));
+        world.pass_ms(late_ms);
+        let error = answer(503, &[("cache-control", "max-age=60")], "soon");
+        assert_eq!(world.answer(1, &error, &mut store).shown(), "503 MISS soon");
+        let asked = if late_ms == 0 {
+            &["MGET", "EVALSHA 2", "EVALSHA 3"][..]
+        } else {
+            &["MGET", "EVALSHA 2", "MGET", "EVALSHA 3"]
+        };
+        assert_eq!(store.commands(), asked);
+        assert_eq!(world.get(2, &get("/", &[]), &page("x"), &mut store).shown(), "503 HIT soon");
+        assert!(world.is_idle());
+    }
+}
+
 #[test]
 fn an_upstream_that_is_down_is_asked_once_in_a_while() {
     let (mut world, mut store) = warm(json!({}), &page("good"));

@@ -191,6 +191,40 @@ fn copies_and_those_who_wait_are_bounded() {
     assert!(passed > 500, "{passed}");
 }
 
+/// What is stored comes for many pages before Redis says who fetches them, or what was purged.
+#[test]
+fn of_many_pages_that_are_asked_for_at_once_few_are_kept_meanwhile() {
+    let stale = page(&"x".repeat(250 << 10));
+    let tagged = answer(200, &[("cache-control", "max-age=600"), ("surrogate-key", "t")], &"x".repeat(950 << 10));
+    for (kept, pages, is_stale) in [(stale, 700, true), (tagged, 100, false)] {
+        let (mut world, mut store) = (World::new(json!({"max_body": "960KiB"})), Store::default());
+        let ask = |page: u64| get(&format!("/{page}"), &[]);
+        for page in 0..pages {
+            world.get(page, &ask(page), &kept, &mut store);
+        }
+        world.pass_ms(if is_stale { 100_000 } else { 5_000 });
+        for page in 0..pages {
+            world.only_ask(1_000 + page, &ask(page));
+        }
+        let mut most = 0;
+        while world.run_once(&mut store) {
+            most = most.max(world.kept());
+        }
+        assert!((4 << 20..=8 << 20).contains(&most), "{most} bytes");
+        let body = String::from_utf8_lossy(&kept.body).into_owned();
+        for stream in 1_000..1_000 + pages {
+            let seen = match world.settled(stream).expect("it does not wait") {
+                Verdict::Respond(response) => Seen::of(&response),
+                // There was room for some only, and all have it when they need it.
+                Verdict::Pass(_) => world.answer(stream, &answer(503, &[], ""), &mut store),
+            };
+            let expected = if is_stale { "STALE" } else { "HIT" };
+            assert!((seen.status, seen.cache.as_str(), &seen.body) == (200, expected, &body), "{stream}");
+        }
+        assert!(world.is_idle() && world.kept() == 0);
+    }
+}
+
 #[test]
 fn whoever_gets_the_lock_of_another_looks_before_he_goes() {
     let (mut one, mut two, mut store) = (World::new(json!({})), World::new(json!({})), Store::default());

@@ -203,6 +203,34 @@ impl World {
         }
     }
 
+    /// Redis answers what was asked so far, and what is asked by that waits. False: nothing was asked.
+    pub(super) fn run_once(&mut self, store: &mut Store) -> bool {
+        let now_ns = self.now_ns();
+        let mut replies = Vec::new();
+        loop {
+            match self.engine.poll(&Last(self.request.as_ref()), now_ns) {
+                Effect::Call { command, .. } => {
+                    self.last_call += 1;
+                    self.engine.called(Ok(self.last_call), now_ns);
+                    replies.push((self.last_call, store.answer(&command, self.now_ms)));
+                }
+                Effect::Settle { stream, verdict } => drop(self.settled.insert(stream, verdict)),
+                Effect::Annotate { .. } | Effect::Log { .. } | Effect::Draw { .. } => {}
+                Effect::Wait { .. } => break,
+            }
+        }
+        let is_asked = !replies.is_empty();
+        for (call, reply) in replies {
+            self.engine.on_reply(call, reply, now_ns);
+        }
+        is_asked
+    }
+
+    /// What is stored and kept for those who wait, in bytes.
+    pub(super) fn kept(&self) -> usize {
+        self.engine.filters.iter().map(kept).sum()
+    }
+
     /// What is told of a request after these replies.
     pub(super) fn explained(&self, request: &Sample, replies: &[Result<Reply, CallError>]) -> Explanation {
         self.engine.explain(request, replies, self.now_ns())
@@ -272,6 +300,11 @@ impl World {
         let step = self.engine.on_response_headers(stream, answer, self.now_ns());
         self.run(store);
         self.became(stream, step).expect("nobody waits for ever")
+    }
+
+    /// An upstream's answer comes to its head, and Redis does not answer yet.
+    pub(super) fn only_head(&mut self, stream: u64, answer: &Answer) {
+        assert_eq!(self.engine.on_response_headers(stream, answer, self.now_ns()), Step::Wait);
     }
 
     /// A piece of its body comes.

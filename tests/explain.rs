@@ -94,6 +94,12 @@ async fn the_configuration_says_what_it_needs_of_requests() {
     assert_eq!(uses.parts, slidegate::Parts::empty());
     let slidegate::HeaderNames::Named(names) = &uses.headers else { panic!("{uses:?}") };
     assert_eq!(names, &["content-type", "x-key", "x-many", "x-other"]);
+    let cache = br#"{"filters": [{"cache": {"redis": {"service_name": "redis.static"}}}]}"#;
+    let worker = Worker::start(&module, cache, WorkerOptions::default()).expect("the configuration is good");
+    let uses = &worker.configuration().uses;
+    // Pages of `http` and `https` are not the same, and what a body says is not part of a key.
+    assert!(uses.parts.contains(slidegate::Parts::SCHEME | slidegate::Parts::HAS_BODY), "{uses:?}");
+    assert!(matches!(uses.headers, slidegate::HeaderNames::All), "{uses:?}");
 }
 
 #[tokio::test]

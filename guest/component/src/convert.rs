@@ -48,6 +48,8 @@ fn uses(configuration: &engine::Configuration) -> Uses {
         (uses.response_headers, Parts::RESPONSE_HEADERS),
         (uses.response_body, Parts::RESPONSE_BODY),
         (configuration.edits_responses, Parts::RESPONSE_EDITS),
+        (uses.scheme, Parts::SCHEME),
+        (uses.has_body, Parts::HAS_BODY),
     ];
     let parts = parts.into_iter().filter(|(is_used, _)| *is_used).fold(Parts::empty(), |parts, (_, part)| parts | part);
     if uses.all_headers {

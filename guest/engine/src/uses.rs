@@ -26,6 +26,10 @@ pub struct Uses {
     pub route_name: bool,
     /// The upstream that the host chose.
     pub service_name: bool,
+    /// By which scheme the client asked.
+    pub scheme: bool,
+    /// Whether there is a body.
+    pub has_body: bool,
     /// The request's body.
     pub request_body: bool,
     /// The response's headers.
@@ -73,6 +77,7 @@ impl Uses {
 
     fn add_cache(&mut self) {
         (self.method, self.path, self.authority, self.service_name) = (true, true, true, true);
+        (self.scheme, self.has_body) = (true, true);
         (self.response_headers, self.response_body, self.all_headers) = (true, true, true);
     }
 
@@ -93,7 +98,8 @@ impl Uses {
         exempt.headers.iter().for_each(|(name, _)| self.add_header(name));
         if policy.counts_tokens() {
             self.add_header("content-length");
-            (self.request_body, self.response_headers, self.response_body) = (true, true, true);
+            (self.has_body, self.request_body) = (true, true);
+            (self.response_headers, self.response_body) = (true, true);
         }
         if policy.error_format != ErrorFormatChoice::Always(ErrorFormat::Plain) {
             self.add_header("content-type");
@@ -182,10 +188,34 @@ mod tests {
             uses(&json!({"rule_name": "r", "error_format": format, "global_threshold": {"token_per_day": 1}}))
         };
         let headers = ["content-length", "content-type"].map(String::from).into();
-        let answers =
-            Uses { request_body: true, response_headers: true, response_body: true, headers, ..Uses::default() };
+        let answers = Uses {
+            has_body: true,
+            request_body: true,
+            response_headers: true,
+            response_body: true,
+            headers,
+            ..Uses::default()
+        };
         assert_eq!(tokens("openai"), answers.clone());
         assert_eq!(tokens("auto"), Uses { path: true, ..answers });
+    }
+
+    #[test]
+    fn a_cache_looks_at_all_that_tells_requests_apart() {
+        let cache = uses(&json!({"filters": [{"cache": {"redis": {"service_name": "redis.static"}}}]}));
+        let expected = Uses {
+            method: true,
+            path: true,
+            authority: true,
+            service_name: true,
+            scheme: true,
+            has_body: true,
+            response_headers: true,
+            response_body: true,
+            all_headers: true,
+            ..Uses::default()
+        };
+        assert_eq!(cache, expected);
     }
 
     #[test]

@@ -53,6 +53,12 @@ impl RequestView for PlainRequest {
         self.headers.get(name).cloned().unwrap_or_default()
     }
 
+    fn headers(&self) -> Option<Vec<(String, Vec<u8>)>> {
+        let fields = self.headers.iter().filter(|(name, _)| !name.starts_with(':'));
+        let each = fields.flat_map(|(name, values)| values.iter().map(|value| ((*name).to_owned(), value.clone())));
+        Some(each.collect())
+    }
+
     fn has_body(&self) -> bool {
         !self.is_bodyless
     }

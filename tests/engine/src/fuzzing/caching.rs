@@ -2,12 +2,12 @@
 //! to nothing, answers that break off, a Redis that is slow, says nonsense, loses values, mixes them up or alters them.
 //! What they keep account of: pages are shown whole, and to those whom they are for; nothing stays behind.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, rc::Rc};
 
 use proptest::{prelude::*, sample::Index, test_runner::TestCaseError};
 use serde_json::{Value as Json, json};
 use slidegate_engine::{
-    BodyCoding, BodyPiece, Effect, Engine, Interest, Response, Step, StreamEnd, Verdict, Wants,
+    BodyCoding, BodyPiece, Effect, Engine, Interest, Response, Step, StreamEnd, Uses, Verdict, Wants,
     redis::{CallError, Command, Reply},
     request::Requests,
 };
@@ -15,6 +15,7 @@ use slidegate_engine::{
 use super::{
     page::{AskedPage, MadePage, OWNERS, is_for},
     request::{Answer, any_answer},
+    used_request::UsedRequest,
 };
 use crate::runner::simulated_store::SimulatedStore;
 
@@ -55,6 +56,7 @@ pub enum CacheEvent {
 /// The gateways, and all that is on its way.
 pub struct CachingGateways {
     engines: Vec<Engine>,
+    uses: Rc<Uses>,
     store: SimulatedStore,
     now_ms: u64,
     last_stream: u64,
@@ -74,14 +76,17 @@ struct Open {
     made: Option<(Vec<u8>, usize)>,
 }
 
-/// The requests of one gateway.
-struct Asked<'a>(&'a BTreeMap<u64, Open>);
+/// The requests of one gateway, of which no more is shown than is used.
+struct Asked<'a> {
+    open: &'a BTreeMap<u64, Open>,
+    uses: &'a Rc<Uses>,
+}
 
 impl Requests for Asked<'_> {
-    type View = AskedPage;
+    type View = UsedRequest<AskedPage>;
 
-    fn view(&self, stream: u64) -> Option<AskedPage> {
-        self.0.get(&stream).map(|open| open.request.clone())
+    fn view(&self, stream: u64) -> Option<Self::View> {
+        self.open.get(&stream).map(|open| UsedRequest::new(open.request.clone(), self.uses))
     }
 }
 
@@ -147,8 +152,10 @@ impl CachingGateways {
     pub fn new(configuration: &Json) -> Self {
         let json = configuration.to_string().into_bytes();
         let engine = |_| Engine::configure(&json).expect("the configuration is good");
+        let engines: Vec<Engine> = (0..GATEWAYS).map(engine).collect();
         let mut gateways = CachingGateways {
-            engines: (0..GATEWAYS).map(engine).collect(),
+            uses: Rc::new(engines[0].configuration().uses.clone()),
+            engines,
             store: SimulatedStore::default(),
             now_ms: BEGIN_MS,
             last_stream: 0,
@@ -264,7 +271,8 @@ impl CachingGateways {
         let (stream, now_ns) = (self.last_stream, self.now_ns());
         let open = Open { gateway, request: page.clone(), waits: true, wants: Wants::default(), made: None };
         self.open.insert(stream, open);
-        let step = self.engines[gateway].on_request(stream, page, now_ns);
+        let used = UsedRequest::new(page.clone(), &self.uses);
+        let step = self.engines[gateway].on_request(stream, &used, now_ns);
         self.became(stream, step)?;
         self.drain()
     }
@@ -346,7 +354,7 @@ impl CachingGateways {
         let mut shown = 0;
         for gateway in 0..GATEWAYS {
             loop {
-                match self.engines[gateway].poll(&Asked(&self.open), now_ns) {
+                match self.engines[gateway].poll(&Asked { open: &self.open, uses: &self.uses }, now_ns) {
                     Effect::Call { command, .. } => {
                         self.last_call += 1;
                         self.calls.insert(self.last_call, (gateway, command));

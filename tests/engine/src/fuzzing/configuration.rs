@@ -79,8 +79,54 @@ pub fn corpus() -> Vec<Json> {
         rule("_match_route_prefix_", json!("o")),
     ]);
     let chain = json!({"filters": [scoped, here, closed, everything]});
-    corpus.extend([everything, here, closed, scoped, chain]);
+    corpus.extend([everything, here, closed, scoped, chain, tokens(), read_session(), own_session()]);
     corpus
+}
+
+fn redis() -> Json {
+    json!({"service_name": "redis.static", "password": PASSWORD})
+}
+
+/// A limit of tokens, which looks at bodies.
+fn tokens() -> Json {
+    json!({
+        "rule_name": "tokens",
+        "rule_items": [{"limit_by_per_header": "x-key", "limit_keys": [{"key": "*", "token_per_minute": 1_000}]}],
+        "request_usage": true,
+        "error_format": "auto",
+        "redis": redis(),
+    })
+}
+
+/// A session of others that leads to who is limited, and to whose pages are kept.
+fn read_session() -> Json {
+    let session = json!({
+        "format": "express",
+        "cookie": "sid",
+        "secrets": [PASSWORD],
+        "fields": {"user": "x-user"},
+        "on_missing": {"redirect": "/login"},
+        "public": ["/p", "/assets/*"],
+        "redis": redis(),
+    });
+    let per_user = json!({"limit_by_per_session": "user", "limit_keys": [{"key": "*", "query_per_second": 2}]});
+    let limit = json!({"rule_name": "users", "rule_items": [per_user], "redis": redis()});
+    let cache = json!({"key": {"headers": ["x-key"], "group": {"session": "user"}}, "redis": redis()});
+    json!({"filters": [{"session": session}, limit, {"cache": cache}]})
+}
+
+/// A session of our own, and cookies that are kept.
+fn own_session() -> Json {
+    let session = json!({
+        "format": "own",
+        "secrets": [PASSWORD],
+        "fields": {"user": "x-user"},
+        "user": "user",
+        "on_missing": 401,
+        "redis": redis(),
+    });
+    let vault = json!({"cookies": ["sid"], "secrets": [PASSWORD], "redis": redis()});
+    json!({"filters": [{"session": session}, {"cookie_vault": vault}]})
 }
 
 fn any_value() -> impl Strategy<Value = Json> {

@@ -46,9 +46,9 @@ struct Waiting {
 }
 
 impl Requests for Waiting {
-    type View = UsedRequest;
+    type View = UsedRequest<PlainRequest>;
 
-    fn view(&self, stream: u64) -> Option<UsedRequest> {
+    fn view(&self, stream: u64) -> Option<Self::View> {
         self.requests.get(&stream).map(|request| UsedRequest::new(request.clone(), &self.uses))
     }
 }
@@ -139,7 +139,7 @@ impl Host {
         let step = self.engine.on_request(stream, &used, self.now_ns);
         self.streams.insert(stream, step == Step::Wait);
         match &step {
-            Step::Pass(pass) => check_edits(&pass.edits)?,
+            Step::Pass(pass) => self.check_edits(&pass.edits)?,
             Step::Respond(response) => check_response(response)?,
             Step::Wait => {
                 self.requests.requests.insert(stream, request.clone());
@@ -178,9 +178,22 @@ impl Host {
         prop_assert_eq!(self.streams.insert(stream, false), Some(true), "stream {} did not wait", stream);
         self.requests.requests.remove(&stream);
         match verdict {
-            Verdict::Pass(pass) => check_edits(&pass.edits),
+            Verdict::Pass(pass) => self.check_edits(&pass.edits),
             Verdict::Respond(response) => check_response(response),
         }
+    }
+
+    /// What is to be changed gives fields, and only what the configuration says is changed.
+    fn check_edits(&self, edits: &Edits) -> Result<(), TestCaseError> {
+        let configuration = self.engine.configuration();
+        prop_assert!(edits.request.is_empty() || configuration.edits_requests, "{edits:?}");
+        prop_assert!(edits.response.is_empty() || configuration.edits_responses, "{edits:?}");
+        edits.request.iter().chain(&edits.response).try_for_each(|edit| match edit {
+            // What is left of it is as the client sent it.
+            HeaderEdit::Set(name, _) if name == "cookie" => Ok(()),
+            HeaderEdit::Set(name, value) | HeaderEdit::Append(name, value) => check_field(name, value),
+            HeaderEdit::Remove(name) => check_field(name, b""),
+        })
     }
 
     fn check_annotated(&self, stream: u64, fields: &[(&'static str, String)]) -> Result<(), TestCaseError> {
@@ -219,9 +232,14 @@ impl Host {
             return Err(*error);
         }
         self.last_call += 1;
-        let keys =
-            command.words().nth(2).and_then(|keys| std::str::from_utf8(keys).ok()).and_then(|keys| keys.parse().ok());
-        self.calls.insert(self.last_call, keys.expect("a script call tells its keys"));
+        let word = |at| command.words().nth(at).and_then(|word| std::str::from_utf8(word).ok());
+        let keys = match word(0) {
+            Some("EVAL" | "EVALSHA") => {
+                word(2).and_then(|keys| keys.parse().ok()).expect("a script call tells its keys")
+            }
+            _ => 1,
+        };
+        self.calls.insert(self.last_call, keys);
         Ok(self.last_call)
     }
 }
@@ -269,15 +287,6 @@ fn check_response(response: &Response) -> Result<(), TestCaseError> {
     response.headers.iter().try_for_each(|(name, value)| check_field(name, value))?;
     prop_assert!(!response.details.is_empty());
     Ok(())
-}
-
-/// What is to be changed gives fields, and only in a response.
-fn check_edits(edits: &Edits) -> Result<(), TestCaseError> {
-    prop_assert!(edits.request.is_empty(), "{edits:?}");
-    edits.response.iter().try_for_each(|edit| match edit {
-        HeaderEdit::Set(name, value) | HeaderEdit::Append(name, value) => check_field(name, value),
-        HeaderEdit::Remove(name) => check_field(name, b""),
-    })
 }
 
 fn check_field(name: &str, value: &[u8]) -> Result<(), TestCaseError> {

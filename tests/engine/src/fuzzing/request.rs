@@ -109,15 +109,12 @@ fn any_request() -> impl Strategy<Value = PlainRequest> {
     let authority = prop_oneof![any_text(), Just(b"a.test:80".to_vec()), Just(b"[::1]:80".to_vec())];
     let address =
         prop_oneof![Just("1.1.1.1:99".to_owned()), Just("[2001:db8::7]:99".to_owned()), "[0-9a-f:.\\[\\]%]{0,20}"];
-    (any_path(), prop::option::of(authority), headers, prop::option::of(address), name.clone(), name).prop_map(
-        |(path, authority, headers, source_address, route_name, service_name)| PlainRequest {
-            path,
-            authority,
-            headers,
-            source_address,
-            route_name,
-            service_name,
-            is_bodyless: false,
+    let method = prop::sample::select(vec![&b"GET"[..], b"HEAD", b"POST", b"OPTIONS"]);
+    let line = (any_path(), prop::option::of(authority), method, any::<bool>());
+    (line, headers, prop::option::of(address), name.clone(), name).prop_map(
+        |((path, authority, method, is_bodyless), mut headers, source_address, route_name, service_name)| {
+            headers.insert(":method", vec![method.to_vec()]);
+            PlainRequest { path, authority, headers, source_address, route_name, service_name, is_bodyless }
         },
     )
 }

@@ -4,16 +4,14 @@ use std::rc::Rc;
 
 use slidegate_engine::{Uses, request::RequestView};
 
-use crate::plain_request::PlainRequest;
-
 /// A request, and what may be asked about it.
-pub struct UsedRequest {
-    request: PlainRequest,
+pub struct UsedRequest<View> {
+    request: View,
     uses: Rc<Uses>,
 }
 
-impl UsedRequest {
-    pub(super) fn new(request: PlainRequest, uses: &Rc<Uses>) -> Self {
+impl<View> UsedRequest<View> {
+    pub(super) fn new(request: View, uses: &Rc<Uses>) -> Self {
         UsedRequest { request, uses: Rc::clone(uses) }
     }
 
@@ -22,13 +20,14 @@ impl UsedRequest {
             ":authority" => self.uses.authority,
             ":method" => self.uses.method,
             ":path" => self.uses.path,
-            name => self.uses.headers.contains(name),
+            ":scheme" => self.uses.scheme,
+            name => self.uses.all_headers || self.uses.headers.contains(name),
         };
         assert!(is_used, "the header {name} is asked for, and not among what is used: {:?}", self.uses);
     }
 }
 
-impl RequestView for UsedRequest {
+impl<View: RequestView> RequestView for UsedRequest<View> {
     fn path(&self) -> Vec<u8> {
         assert!(self.uses.path, "the path is asked for: {:?}", self.uses);
         self.request.path()
@@ -49,6 +48,11 @@ impl RequestView for UsedRequest {
         self.request.header_values(name)
     }
 
+    fn headers(&self) -> Option<Vec<(String, Vec<u8>)>> {
+        assert!(self.uses.all_headers, "all headers are asked for: {:?}", self.uses);
+        self.request.headers()
+    }
+
     fn source_address(&self) -> Option<String> {
         assert!(self.uses.source_address, "the peer is asked for: {:?}", self.uses);
         self.request.source_address()
@@ -65,6 +69,7 @@ impl RequestView for UsedRequest {
     }
 
     fn has_body(&self) -> bool {
+        assert!(self.uses.has_body, "whether it has a body is asked for: {:?}", self.uses);
         self.request.has_body()
     }
 }

@@ -10,7 +10,7 @@ use slidegate_cache::{FreshnessTerms, KeyQuery};
 use slidegate_document::{Content, Fields, Node, Path, Reader, elements, size, whole_number};
 
 use super::{
-    filter_rules::ToldField,
+    filter_rules::ToldFields,
     known_fields,
     limit_by::{cookie_name, token_header},
     service::{self, ServiceTable},
@@ -49,7 +49,7 @@ const KEY_PARTS_MAX: usize = 32;
 pub(super) fn read(
     reader: &mut Reader,
     services: &mut ServiceTable,
-    told: &[ToldField],
+    told: &ToldFields,
     path: Path<'_>,
     node: &Node,
 ) -> Option<CacheRules> {
@@ -128,7 +128,7 @@ fn known_by(told: &[ToldField]) -> Vec<String> {
 /// Which parameters, which headers, and whose.
 type KeyChoice = (KeyQuery, Vec<String>, Option<CacheGroup>);
 
-fn key(reader: &mut Reader, told: &[ToldField], path: Path<'_>, node: &Node) -> Option<KeyChoice> {
+fn key(reader: &mut Reader, told: &ToldFields, path: Path<'_>, node: &Node) -> Option<KeyChoice> {
     let given = reader.object(path, node, &known_fields::CACHE_KEY)?;
     let query = match given.get_unless_null("query") {
         Some((path, node)) => query(reader, path, node),
@@ -183,17 +183,17 @@ fn headers(reader: &mut Reader, path: Path<'_>, node: &Node) -> Option<Vec<Strin
     Some(names)
 }
 
-fn group(reader: &mut Reader, told: &[ToldField], path: Path<'_>, node: &Node) -> Option<CacheGroup> {
+fn group(reader: &mut Reader, told: &ToldFields, path: Path<'_>, node: &Node) -> Option<CacheGroup> {
     let given = reader.object(path, node, &known_fields::CACHE_GROUP)?;
     match (given.get("session"), given.get("cookie")) {
         (Some((path, node)), None) => {
             let field = reader.text(path, node)?;
-            let told = told.iter().rev().find(|(told, ..)| *told == field);
-            if told.is_none() {
+            let found = told.get(&field);
+            if found.is_none() && !told.may_be_more {
                 reader.expected(path, node, "a field that a `session` filter before this one tells");
             }
-            let (_, header, source) = told?;
-            Some(CacheGroup::Session { header: header.clone(), source: source.clone() })
+            let (header, source) = found?;
+            Some(CacheGroup::Session { header: header.to_string(), source: source.clone() })
         }
         (None, Some((path, node))) => {
             let name = reader.text(path, node)?;

@@ -6,7 +6,7 @@ use slidegate_document::{Content, Node, Path, Reader, elements, emptiness, neare
 
 use super::{
     cache,
-    filter_rules::{FilterRules, ToldField},
+    filter_rules::{FilterRules, ToldFields},
     known_fields, ruleset,
     service::ServiceTable,
     session,
@@ -37,7 +37,9 @@ pub(super) fn read(reader: &mut Reader, services: &mut ServiceTable, document: &
     let mut shared = SharedCounters::default();
     if !is_list(document) {
         let known = &known_fields::CHAIN;
-        return filter(reader, services, &mut shared, &[], Path::Root, document, known).into_iter().collect();
+        return filter(reader, services, &mut shared, &ToldFields::default(), Path::Root, document, known)
+            .into_iter()
+            .collect();
     }
     let known: Vec<&str> = known_fields::CHAIN.into_iter().chain(known_fields::DOCUMENT).chain(filters_own()).collect();
     let Some(fields) = reader.object(Path::Root, document, &known) else { return Vec::new() };
@@ -51,11 +53,14 @@ pub(super) fn read(reader: &mut Reader, services: &mut ServiceTable, document: &
         reader.error(path, format_args!("expected an array of at least one filter, got {}", emptiness(node)));
         return Vec::new();
     }
-    let mut told = Vec::new();
+    let mut told = ToldFields::default();
     let of_list = |(path, node)| {
         shared.begin_filter();
         let rules = filter(reader, services, &mut shared, &told, path, node, &[]);
-        told.extend(rules.iter().flat_map(FilterRules::told));
+        match &rules {
+            Some(rules) => told.add(rules),
+            None => told.may_be_more |= ![VAULT, CACHE].iter().any(|kind| node.get(kind).is_some()),
+        }
         rules
     };
     let filters: Vec<Option<FilterRules>> = elements(&path, node).map(of_list).collect();
@@ -203,7 +208,7 @@ fn filter(
     reader: &mut Reader,
     services: &mut ServiceTable,
     shared: &mut SharedCounters,
-    told: &[ToldField],
+    told: &ToldFields,
     path: Path<'_>,
     node: &Node,
     others: &[&'static str],

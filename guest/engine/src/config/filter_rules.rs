@@ -28,7 +28,39 @@ pub enum FilterRules {
 }
 
 /// A field that a filter tells, as its path is written, in which header, and what leads to the session that it is of.
-pub(super) type ToldField = (String, String, SessionSource);
+type ToldField = (String, String, SessionSource);
+
+/// What the filters before another one tell of sessions.
+#[derive(Debug, Default)]
+pub(super) struct ToldFields {
+    fields: Vec<ToldField>,
+    /// A session among them was not understood: it may tell any other field.
+    pub(super) may_be_more: bool,
+}
+
+impl ToldFields {
+    /// Those that this filter tells, too.
+    pub(super) fn add(&mut self, rules: &FilterRules) {
+        self.fields.extend(rules.told());
+    }
+
+    /// The header in which a field is told, and what leads to its session. Of several filters that tell it the last one
+    /// counts.
+    pub(super) fn get(&self, field: &str) -> Option<(&str, &SessionSource)> {
+        let (_, header, source) = self.fields.iter().rev().find(|(told, ..)| told == field)?;
+        Some((header, source))
+    }
+
+    /// All fields that are known.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.fields.iter().map(|(field, ..)| field.as_str())
+    }
+
+    /// The headers in which they are told.
+    pub(super) fn headers(&self) -> impl Iterator<Item = &str> {
+        self.fields.iter().map(|(_, header, _)| header.as_str())
+    }
+}
 
 impl FilterRules {
     /// What it tells to those behind it.

@@ -11,7 +11,7 @@ use core::net::IpAddr;
 use ipnet::IpNet;
 use slidegate_document::{Content, Fields, Node, Path, Reader, elements, emptiness, shortened};
 
-use super::filter_rules::ToldField;
+use super::filter_rules::ToldFields;
 use crate::{
     request,
     rule::{
@@ -70,7 +70,7 @@ pub(super) struct Keys {
 }
 
 /// Reads the one `limit_by_*` of an item and what belongs to it. `told`: what filters before tell of sessions.
-pub(super) fn read(reader: &mut Reader, fields: &Fields<'_>, told: &[ToldField]) -> (Option<Keys>, Option<LimitBy>) {
+pub(super) fn read(reader: &mut Reader, fields: &Fields<'_>, told: &ToldFields) -> (Option<Keys>, Option<LimitBy>) {
     let Some((field, kind, per)) = chosen(reader, fields) else { return (None, None) };
     let limit_by = limit_by(reader, fields, told, (field, kind, per));
     let counted = limit_by.as_ref().map_or(unchanged as fn(&[u8]) -> Vec<u8>, |limit_by| counted(&limit_by.source));
@@ -131,7 +131,7 @@ pub(super) fn take(reader: &mut Reader, fields: &Fields<'_>) -> Option<Take> {
 fn limit_by(
     reader: &mut Reader,
     fields: &Fields<'_>,
-    told: &[ToldField],
+    told: &ToldFields,
     (field, kind, per): (&'static str, SourceKind, bool),
 ) -> Option<LimitBy> {
     if kind != SourceKind::Ip {
@@ -226,11 +226,11 @@ pub(super) fn token_header(reader: &mut Reader, path: Path<'_>, node: &Node) -> 
     Some(name)
 }
 
-/// The header in which a field of a session is told. Of several filters that tell it the last one counts.
-fn told_header(reader: &mut Reader, told: &[ToldField], path: Path<'_>, field: &str) -> Option<String> {
-    let header = told.iter().rev().find_map(|(each, header, _)| (each == field).then(|| header.clone()));
-    if header.is_none() {
-        let all: Vec<String> = told.iter().map(|(field, ..)| format!("`{field}`")).collect();
+/// The header in which a field of a session is told.
+fn told_header(reader: &mut Reader, told: &ToldFields, path: Path<'_>, field: &str) -> Option<String> {
+    let header = told.get(field).map(|(header, _)| header.to_string());
+    if header.is_none() && !told.may_be_more {
+        let all: Vec<String> = told.names().map(|field| format!("`{field}`")).collect();
         let told = if all.is_empty() { "nothing".to_string() } else { all.join(", ") };
         reader.error(
             path,

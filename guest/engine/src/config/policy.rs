@@ -11,7 +11,7 @@ use slidegate_document::{Content, Fields, Node, Path, Reader, elements, emptines
 
 use super::{
     exempt,
-    filter_rules::ToldField,
+    filter_rules::ToldFields,
     hashing::Hashing,
     known_fields,
     limit::{self, Precision},
@@ -37,7 +37,7 @@ const NAME_MAX: usize = 64;
 pub(super) fn read(
     reader: &mut Reader,
     services: &mut ServiceTable,
-    told: &[ToldField],
+    told: &ToldFields,
     fields: &Fields<'_>,
 ) -> Option<Policy> {
     let rule_name = rule_name(reader, fields);
@@ -113,7 +113,7 @@ struct Inherited<'a> {
     hashing: Option<&'a Hashing>,
     token_terms: TokenTerms,
     /// What the filters before tell of sessions.
-    told: &'a [ToldField],
+    told: &'a ToldFields,
 }
 
 /// Whether the client's address comes from a header.

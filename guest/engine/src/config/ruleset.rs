@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use slidegate_document::{Fields, Node, Path, Reader, elements};
 
-use super::{filter_rules::ToldField, known_fields, policy, scope, service::ServiceTable, shared::SharedCounters};
+use super::{filter_rules::ToldFields, known_fields, policy, scope, service::ServiceTable, shared::SharedCounters};
 use crate::rule::{Policy, Ruleset, Scope};
 
 /// Of these at least one stands at the top if that is meant to be a limiter.
@@ -16,7 +16,7 @@ pub(super) fn read(
     reader: &mut Reader,
     services: &mut ServiceTable,
     shared: &mut SharedCounters,
-    told: &[ToldField],
+    told: &ToldFields,
     path: Path<'_>,
     document: &Node,
     known: &[&str],
@@ -40,7 +40,7 @@ pub(super) fn read(
 fn fallback(
     reader: &mut Reader,
     services: &mut ServiceTable,
-    told: &[ToldField],
+    told: &ToldFields,
     fields: &Fields<'_>,
 ) -> Option<Policy> {
     let has_rules = fields.get("_rules_").is_some_and(|(path, node)| elements(&path, node).next().is_some());
@@ -68,7 +68,7 @@ fn scoped(
     reader: &mut Reader,
     services: &mut ServiceTable,
     shared: &mut SharedCounters,
-    told: &[ToldField],
+    told: &ToldFields,
     fields: &Fields<'_>,
 ) -> Vec<(Scope, Policy)> {
     let Some((path, node)) = fields.get("_rules_") else { return Vec::new() };

@@ -11,7 +11,7 @@ use alloc::{
 use slidegate_document::{Fields, Node, Path, Reader, elements, whole_number};
 
 use super::{
-    filter_rules::ToldField,
+    filter_rules::ToldFields,
     known_fields,
     limit_by::{cookie_name, token_header},
     service::{self, ServiceTable},
@@ -55,7 +55,7 @@ const OTHERS_HEADERS: [&str; 13] = [
 pub(super) fn read(
     reader: &mut Reader,
     services: &mut ServiceTable,
-    told: &[ToldField],
+    told: &ToldFields,
     path: Path<'_>,
     node: &Node,
 ) -> Option<SessionRules> {
@@ -254,7 +254,7 @@ fn key_prefix(reader: &mut Reader, given: &Fields<'_>, format: SessionFormat, is
 /// The paths of fields, and the header of each.
 fn fields(
     reader: &mut Reader,
-    told: &[ToldField],
+    told: &ToldFields,
     given: &Fields<'_>,
     is_flat: bool,
 ) -> Option<(Vec<FieldPath>, Vec<String>)> {
@@ -284,7 +284,7 @@ fn fields(
                 is_understood = false;
             }
             // What one tells the other would remove.
-            (Ok(_), Some(header)) if told.iter().any(|(_, other, _)| is_alike(other, header)) => {
+            (Ok(_), Some(header)) if told.headers().any(|other| is_alike(other, header)) => {
                 reader.error(
                     place,
                     format_args!("a filter before tells a field in `{header}`: expected a header of its own"),
@@ -302,8 +302,8 @@ fn fields(
         paths.extend(field.ok());
         headers.extend(header);
     }
-    let all = told.iter().map(|(_, header, _)| header).chain(&headers);
-    let stripped: usize = all.map(|header| spellings_of(header)).sum();
+    let all = told.headers().chain(headers.iter().map(String::as_str));
+    let stripped: usize = all.map(spellings_of).sum();
     if stripped > STRIPPED_MAX {
         reader.error(
             path,

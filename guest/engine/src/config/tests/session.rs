@@ -237,6 +237,34 @@ fn limits_name_fields_that_a_filter_before_tells() {
 }
 
 #[test]
+fn what_a_session_tells_that_was_not_understood_nobody_is_told_to_lack() {
+    let per_user = json!({"limit_by_per_session": "user.id", "limit_keys": [{"key": "*", "query_per_day": 1}]});
+    let limiter = json!({"rule_name": "r", "rule_items": [per_user]});
+    let cache = json!({"cache": {"key": {"group": {"session": "user.id"}}, "redis": {"service_name": "redis.static"}}});
+    let fields = json!({"user.id": "x-user"});
+    let paths = |first: Value| -> Vec<String> {
+        let errors = read(&json!({"filters": [first, limiter, cache]})).unwrap_err();
+        errors.into_iter().map(|error| error.path).collect()
+    };
+    for (slip, path) in [
+        (json!({"format": "exprss", "fields": fields}), "filters[0].session.format"),
+        (json!({"fields": {"user.id": "x user"}}), "filters[0].session.fields.user.id"),
+        (json!({"fields": fields, "remember": "1h"}), "filters[0].session.remember"),
+    ] {
+        assert_eq!(paths(with_session(slip)), [path]);
+    }
+    let mut misspelt = with_session(json!({"fields": fields}));
+    let session = misspelt["session"].take();
+    assert_eq!(paths(json!({"sesion": session})), ["filters[0].sesion"]);
+    // No other filter would tell it.
+    let vault = json!({"cookie_vault": {"cookies": ["a"], "redis": {"service_name": "redis.static"}}});
+    let believers = ["filters[1].rule_items[0].limit_by_per_session", "filters[2].cache.key.group.session"];
+    assert_eq!(paths(vault), ["filters[0].cookie_vault.secrets", believers[0], believers[1]]);
+    // What is told all the same is still found to be another field.
+    assert_eq!(paths(with_session(json!({"fields": {"user": "x-user"}}))), believers);
+}
+
+#[test]
 fn public_paths_are_written_as_all_servers_read_them() {
     let rules = |changes: Value| config(&with_session(changes)).sessions().next().unwrap().public.clone();
     let paths =

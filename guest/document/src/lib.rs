@@ -51,7 +51,7 @@ pub use error::ConfigError;
 pub use fields::{Fields, elements, emptiness};
 pub use node::{BYTES_MAX, Content, Member, Node, Span, float_text};
 pub use path::{Finder, Path, Spot};
-pub use quantity::{EXACT_MAX, duration_us, size, spelled, truth, whole_number};
+pub use quantity::{ByteCount, EXACT_MAX, TimeSpan, duration_us, size, spelled, thousandths, truth, whole_number};
 pub use reader::{Reader, Vocabulary};
 pub use shapes::Shapes;
 pub use shown::{is_secret_name, key_shown, name_shown, seen, shortened, stray_name, without_assigned};

@@ -1,6 +1,10 @@
 //! Numbers, truth, lengths of time and amounts of bytes, in all the ways that people write them.
 
-use alloc::format;
+use alloc::{
+    format,
+    string::{String, ToString},
+};
+use core::fmt;
 
 use crate::node::{Content, Node};
 
@@ -63,12 +67,14 @@ pub fn spelled(text: &str) -> Option<Content> {
     matches!(content, Content::Unsigned(_) | Content::Float(_)).then_some(content)
 }
 
+const SECOND_US: u64 = 1_000_000;
+
 /// A unit: how it is written, and how much one of it is.
 type Unit = (&'static str, u64);
 
 /// Lengths of time, in microseconds.
 const TIMES: [Unit; 5] =
-    [("ms", 1_000), ("s", 1_000_000), ("m", 60_000_000), ("h", 3_600_000_000), ("d", 86_400_000_000)];
+    [("ms", 1_000), ("s", SECOND_US), ("m", 60_000_000), ("h", 3_600_000_000), ("d", 86_400_000_000)];
 
 /// Amounts of bytes. `KB` and `MB` are taken for `KiB` and `MiB`, as they are in most such files.
 const SIZES: [Unit; 8] = [
@@ -100,6 +106,42 @@ pub fn size(text: &str) -> Option<u64> {
     amount(&text.to_ascii_lowercase(), &SIZES)
 }
 
+/// A length of time in microseconds, as a person writes it: `1m`, `90s`, `937.5 ms`.
+#[derive(Debug, Clone, Copy)]
+pub struct TimeSpan(pub u64);
+
+impl fmt::Display for TimeSpan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [_, larger @ ..] = &TIMES;
+        let whole = larger.iter().rev().find(|(_, us)| self.0 > 0 && self.0.is_multiple_of(*us));
+        match whole {
+            Some((unit, us)) => write!(f, "{}{unit}", self.0 / us),
+            None if self.0 >= SECOND_US => write!(f, "{} s", thousandths(self.0 / 1_000)),
+            None => write!(f, "{} ms", thousandths(self.0)),
+        }
+    }
+}
+
+/// A number given in thousandths, without zeros at its end.
+pub fn thousandths(number: u64) -> String {
+    let text = format!("{}.{:03}", number / 1_000, number % 1_000);
+    text.trim_end_matches('0').trim_end_matches('.').to_string()
+}
+
+/// An amount of bytes, as it would be written: `16MiB`, `960KiB`, `1000`.
+#[derive(Debug, Clone, Copy)]
+pub struct ByteCount(pub u64);
+
+impl fmt::Display for ByteCount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.0 % (1 << 20), self.0 % (1 << 10)) {
+            (0, _) => write!(f, "{}MiB", self.0 >> 20),
+            (_, 0) => write!(f, "{}KiB", self.0 >> 10),
+            _ => self.0.fmt(f),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -121,6 +163,15 @@ mod tests {
         for text in ["", "KiB", "-1", "1GiB", "1.5k", "99999999999999999999KiB"] {
             assert_eq!(size(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn amounts_are_written_as_they_would_be_read() {
+        let spans =
+            [365 * 86_400 * SECOND_US, 90 * SECOND_US, 1_500_000, 937_500, 0].map(|us| TimeSpan(us).to_string());
+        assert_eq!(spans, ["365d", "90s", "1.5 s", "937.5 ms", "0 ms"]);
+        let sizes = [16 << 20, 960 << 10, 1_000, 1].map(|bytes| ByteCount(bytes).to_string());
+        assert_eq!(sizes, ["16MiB", "960KiB", "1000", "1"]);
     }
 
     #[test]

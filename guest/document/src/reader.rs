@@ -15,7 +15,7 @@ use crate::{
     fields::{Fields, emptiness},
     node::{Content, Node, float_text},
     path::Path,
-    quantity::{EXACT_MAX, duration_us, truth, whole_number},
+    quantity::{ByteCount, EXACT_MAX, TimeSpan, duration_us, size, truth, whole_number},
     shown::{plain_text, seen, stray_name},
     suggest::{UnknownField, either},
 };
@@ -210,11 +210,17 @@ impl Reader {
 
     /// A length of time, in microseconds. Nothing is as long in every unit.
     pub fn duration_us(&mut self, path: Path<'_>, node: &Node, longest_us: u64) -> Option<u64> {
-        self.parsed(path, node, "a duration such as `500ms`, `30s`, `5m` or `1h`", |node| match &node.content {
-            _ if whole_number(node) == Some(0) => Some(0),
-            Content::Text(text) => duration_us(text).filter(|duration| *duration <= longest_us),
-            _ => None,
-        })
+        let us =
+            self.parsed(path, node, "a duration such as `500ms`, `30s`, `5m` or `1h`", |node| match &node.content {
+                _ if whole_number(node) == Some(0) => Some(0),
+                Content::Text(text) => duration_us(text),
+                _ => None,
+            })?;
+        if us > longest_us {
+            self.expected(path, node, format_args!("a duration of at most `{}`", TimeSpan(longest_us)));
+            return None;
+        }
+        Some(us)
     }
 
     /// The same, of at least a second.
@@ -225,6 +231,18 @@ impl Reader {
             return None;
         }
         Some(us)
+    }
+
+    /// An amount of bytes in a range: a text with or without a unit, or a number.
+    pub fn size(&mut self, path: Path<'_>, node: &Node, range: RangeInclusive<u64>) -> Option<u64> {
+        let bytes = node.as_str().map_or_else(|| whole_number(node), size).filter(|bytes| range.contains(bytes));
+        if bytes.is_none() {
+            let (least, greatest) = range.into_inner();
+            let what =
+                format_args!("a size from `{}` to `{}`, or a number of bytes", ByteCount(least), ByteCount(greatest));
+            self.expected(path, node, what);
+        }
+        bytes
     }
 
     /// What is read of a field, if it is there and not `null`.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use slidegate_document::{Fields, Node, Reader, size, whole_number};
+use slidegate_document::{ByteCount, Fields, Reader};
 
 use super::words::{self, duration_shown};
 
@@ -79,10 +79,9 @@ impl Limits {
         }
         let streams = reader.field(&given, "streams", |reader, path, node| reader.whole(path, node, 1..=10_000));
         limits.streams = streams.and_then(|streams| u32::try_from(streams).ok()).unwrap_or(limits.streams);
-        let expected = "a size from `8KiB` to `16MiB`, such as `64KiB`, or a number of bytes";
-        let send_buffer = reader
-            .field(&given, "send_buffer", |reader, path, node| reader.parsed(path, node, expected, read_send_buffer));
-        limits.send_buffer = send_buffer.unwrap_or(limits.send_buffer);
+        let buffer = 8 << 10..=16 << 20;
+        let send_buffer = reader.field(&given, "send_buffer", |reader, path, node| reader.size(path, node, buffer));
+        limits.send_buffer = send_buffer.and_then(|size| u32::try_from(size).ok()).unwrap_or(limits.send_buffer);
         for (name, time) in [("body_time", &mut limits.body_time), ("answer_time", &mut limits.answer_time)] {
             *time = words::duration(reader, &given, name).unwrap_or(*time);
         }
@@ -96,7 +95,7 @@ impl Limits {
             "requests": self.requests,
             "requests_per_address": self.requests_per_address,
             "streams": self.streams,
-            "send_buffer": size_shown(self.send_buffer),
+            "send_buffer": ByteCount(self.send_buffer.into()).to_string(),
             "body_time": duration_shown(self.body_time),
             "answer_time": duration_shown(self.answer_time),
         })
@@ -108,25 +107,9 @@ fn allowance(time: Duration, bytes: u64) -> Option<Duration> {
     (!time.is_zero()).then(|| time.saturating_add(Duration::from_secs(bytes / BYTES_PER_SECOND_MIN)))
 }
 
-fn read_send_buffer(node: &Node) -> Option<u32> {
-    let bytes = match node.as_str() {
-        Some(text) => size(text)?,
-        None => whole_number(node)?,
-    };
-    u32::try_from(bytes).ok().filter(|bytes| (8 << 10..=16 << 20).contains(bytes))
-}
-
-fn size_shown(bytes: u32) -> String {
-    match (bytes % (1 << 20), bytes % (1 << 10)) {
-        (0, _) => format!("{}MiB", bytes >> 20),
-        (_, 0) => format!("{}KiB", bytes >> 10),
-        _ => bytes.to_string(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use slidegate_document::Path;
+    use slidegate_document::{Node, Path};
 
     use super::*;
 
@@ -188,6 +171,10 @@ mod tests {
             );
             assert!(mistakes[0].contains(", got "), "{mistakes:?}");
         }
+        let too_small = "limits.send_buffer: expected a size from `8KiB` to `16MiB`, or a number of bytes, got `4KiB`";
+        assert_eq!(read(json!({"send_buffer": "4KiB"})), Err(vec![too_small.to_owned()]));
+        let too_long = "limits.body_time: expected a duration of at most `365d`, got `400d`";
+        assert_eq!(read(json!({"body_time": "400d"})), Err(vec![too_long.to_owned()]));
         assert!(read(json!({"connection": 1})).expect_err("unknown")[0].contains("did you mean `connections`"));
         assert!(read(json!([])).is_err());
     }

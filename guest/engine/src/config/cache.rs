@@ -7,7 +7,7 @@ use alloc::{
 };
 
 use slidegate_cache::{FreshnessTerms, KeyQuery};
-use slidegate_document::{Content, Fields, Node, Path, Reader, elements, size, whole_number};
+use slidegate_document::{Content, Fields, Node, Path, Reader, elements};
 
 use super::{
     filter_rules::ToldFields,
@@ -219,12 +219,7 @@ fn failover_statuses(reader: &mut Reader, given: &Fields<'_>) -> Option<Vec<u16>
 
 fn body_max(reader: &mut Reader, given: &Fields<'_>) -> Option<usize> {
     let Some((path, node)) = given.get_unless_null("max_body") else { return usize::try_from(BODY).ok() };
-    let bytes =
-        node.as_str().and_then(size).or_else(|| whole_number(node)).filter(|bytes| (1..=BODY_MAX).contains(bytes));
-    if bytes.is_none() {
-        reader.expected(path, node, "a size from 1 to 960KiB, such as `64KiB`");
-    }
-    usize::try_from(bytes?).ok()
+    usize::try_from(reader.size(path, node, 1..=BODY_MAX)?).ok()
 }
 
 fn fallback(reader: &mut Reader, path: Path<'_>, node: &Node) -> Option<CacheFallback> {

@@ -12,11 +12,10 @@ use alloc::{
 };
 use core::fmt::{self, Write};
 
-use slidegate_document::{float_text, key_shown, shortened};
+use slidegate_document::{TimeSpan, float_text, key_shown, shortened};
 
 use super::{
     filter_rules::FilterRules,
-    limit::TimeSpan,
     limit_keys::{ANY, REGEXP},
     policy::REMEMBER_US,
 };

@@ -1,13 +1,8 @@
 //! Limits of an entry of `limit_keys` or of `global_threshold`: counts, windows and how finely windows slide.
 
-use alloc::{
-    format,
-    string::{String, ToString},
-    vec::Vec,
-};
-use core::fmt;
+use alloc::{format, string::String, vec::Vec};
 
-use slidegate_document::{Content, EXACT_MAX, Fields, Node, Path, Reader, duration_us, whole_number};
+use slidegate_document::{Content, EXACT_MAX, Fields, Node, Path, Reader, TimeSpan, duration_us, whole_number};
 
 use super::known_fields;
 use crate::rule::{Limit, LimitUnit};
@@ -236,25 +231,4 @@ pub(super) fn window_text_us(node: &Node) -> Option<u64> {
         window.is_multiple_of(SECOND_US) && (SECOND_US..=WINDOW_SECONDS_MAX * SECOND_US).contains(window)
     };
     duration_us(node.as_str()?).filter(is_whole)
-}
-
-/// A length of time in microseconds, as a person writes it: `1m`, `90s`, `937.5 ms`.
-pub(super) struct TimeSpan(pub(super) u64);
-
-impl fmt::Display for TimeSpan {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let units = [("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)];
-        let whole = units.iter().find(|(_, seconds)| self.0 > 0 && self.0.is_multiple_of(seconds * SECOND_US));
-        match whole {
-            Some((unit, seconds)) => write!(f, "{}{unit}", self.0 / (seconds * SECOND_US)),
-            None if self.0 >= SECOND_US => write!(f, "{} s", thousandths(self.0 / 1_000)),
-            None => write!(f, "{} ms", thousandths(self.0)),
-        }
-    }
-}
-
-/// A number given in thousandths, without zeros at its end.
-pub(super) fn thousandths(number: u64) -> String {
-    let text = format!("{}.{:03}", number / 1_000, number % 1_000);
-    text.trim_end_matches('0').trim_end_matches('.').to_string()
 }

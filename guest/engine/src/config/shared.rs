@@ -7,9 +7,8 @@ use alloc::{
     vec::Vec,
 };
 
-use slidegate_document::{Path, Reader, shortened};
+use slidegate_document::{Path, Reader, TimeSpan, shortened};
 
-use super::limit::TimeSpan;
 use crate::{
     key::limit_type,
     rule::{Limit, LimitUnit, Policy},

@@ -7,11 +7,9 @@ use alloc::{
 };
 
 use slidegate_cache::KeyQuery;
+use slidegate_document::TimeSpan;
 
-use crate::{
-    cache::{CacheGroup, CacheRules},
-    config::limit::TimeSpan,
-};
+use crate::cache::{CacheGroup, CacheRules};
 
 /// The facts of such a filter, each with its name; `redis` is where responses are kept.
 pub(super) fn facts(rules: &CacheRules, redis: Option<String>) -> Vec<(&'static str, String)> {

@@ -6,8 +6,10 @@ use alloc::{
     vec::Vec,
 };
 
+use slidegate_document::TimeSpan;
+
 use crate::{
-    config::{limit::TimeSpan, session::REMEMBER_US},
+    config::session::REMEMBER_US,
     session::{OnMissingSession, SessionRules, SessionSource, SessionsPerUser, WhenFull},
 };
 

@@ -1,17 +1,19 @@
 //! How tokens are charged, in words.
 
+use alloc::{
+    format,
+    string::{String, ToString},
+    vec::Vec,
+};
+
+use slidegate_document::thousandths;
+
 use crate::{
-    config::limit::thousandths,
     rule::{
         Accounting, Admission, CutAs, ErrorFormat, ErrorFormatChoice, LimitUnit, OnExhausted, OnMissingUsage, Policy,
         Reserve, RuleItem, TokenCharge, TokenTerms,
     },
     tokens::TokenWeights,
-};
-use alloc::{
-    format,
-    string::{String, ToString},
-    vec::Vec,
 };
 
 /// What holds for a policy, where it counts tokens.

@@ -163,11 +163,33 @@ fn what_is_only_odd_is_a_warning() {
     let (code, said) = check(good, &["--strict"]);
     assert!(code == Some(0) && !said.contains("warning"), "{said}");
     assert!(said.contains("TLS 1.3 and above, certificate `good.pem`, clients need one of `ca.pem`"), "{said}");
+    // Who has signed himself is his own authority, and what stands beside one does no harm.
+    Authority::sign_itself(path, "own", &["127.0.0.1"]);
+    let both = ["good.pem", "ca.pem"].map(|name| fs::read_to_string(path.join(name)).expect("a file"));
+    fs::write(path.join("both.pem"), both.concat()).expect("a file");
+    for client_ca in ["own.pem", "both.pem"] {
+        let tls = format!("{{cert: good.pem, key: good.key, client_ca: {client_ca}}}");
+        assert_eq!(check(&tls, &["--strict"]).0, Some(0), "{client_ca}");
+    }
+    let upstream = |ca: &str| {
+        let settings = format!("upstream: https://a\nupstream_tls: {{ca: {ca}}}\n");
+        let output = run("check", path, &settings, &["--strict"]);
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    assert_eq!(upstream("ca.pem").0, Some(0));
+    let (code, said) = upstream("other.pem");
+    assert!(code == Some(1) && said.contains("gate.yaml:2:"), "{said}");
+    assert!(said.contains("upstream_tls.ca: `other.pem` holds no certificate that may sign others"), "{said}");
     for (tls, expected) in [
         ("{cert: late.pem, key: late.key}", "tls.cert: the certificate in `late.pem` has expired "),
         (
             "{cert: good.pem, key: good.key, client_ca: old.pem}",
             "tls.client_ca: the certificate in `old.pem` has expired ",
+        ),
+        // The line above, copied.
+        (
+            "{cert: good.pem, key: good.key, client_ca: good.pem}",
+            "tls.client_ca: `good.pem` holds no certificate that may sign others or has signed itself: nobody is",
         ),
         (
             "{cert: good.pem, key: open.key}",

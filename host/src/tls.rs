@@ -12,7 +12,7 @@ mod roots;
 mod server;
 mod version;
 
-pub use self::certificate::{Certificate, authorities_out_of_time};
+pub use self::certificate::{Certificate, are_no_authorities, authorities_out_of_time};
 pub use self::client::{ClientOptions, ClientTls};
 pub use self::error::HandshakeFailure;
 pub use self::server::{ServerOptions, ServerTls};

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use slidegate::OptionError;
 use slidegate::tls::{
     ALPN_HTTP1, ALPN_HTTP2, Certificate, ClientOptions, ClientTls, MinVersion, ServerOptions, ServerTls,
-    authorities_out_of_time,
+    are_no_authorities, authorities_out_of_time,
 };
 use slidegate_document::{Content, Fields, Node, Reader};
 
@@ -273,9 +273,17 @@ pub(super) fn warnings<'f>(
     }
     for field in ["ca", "client_ca"] {
         let pem = file(field).and_then(|file| file.bytes.as_deref());
-        if let Some(odd) = pem.and_then(|pem| authorities_out_of_time(pem, now)) {
+        let Some(pem) = pem else { continue };
+        if let Some(odd) = authorities_out_of_time(pem, now) {
             warnings.push(format!(
                 "{place}.{field}: the certificate in {} {odd}; it is trusted here all the same",
+                named(field)
+            ));
+        }
+        if are_no_authorities(pem, now) {
+            warnings.push(format!(
+                "{place}.{field}: {} holds no certificate that may sign others or has signed itself: nobody is trusted \
+                 for it, not even who shows it",
                 named(field)
             ));
         }

@@ -10,6 +10,7 @@ use rustls::server::ParsedCertificate;
 use rustls::sign::CertifiedKey;
 use rustls::{CertificateError, Error, RootCertStore};
 
+use super::error::is_an_authoritys;
 use super::version::provider;
 use crate::option_error::OptionError;
 
@@ -67,23 +68,45 @@ pub fn authorities_out_of_time(pem: &[u8], now: UnixTime) -> Option<String> {
     told?.into_iter().next()
 }
 
+/// Whether none of these certificates, in PEM, is an authority's, as far as can be told at this time: none may sign
+/// others, or has signed itself. Then nobody is trusted for them, not even who shows one of them.
+pub fn are_no_authorities(pem: &[u8], now: UnixTime) -> bool {
+    let is_none = |certificate: &CertificateDer<'_>| {
+        let complaint = complaint(certificate, now);
+        let signed_by_another = webpki::EndEntityCert::try_from(certificate)
+            .is_ok_and(|certificate| certificate.issuer() != certificate.subject());
+        // The library looks at what it may sign right after its time.
+        signed_by_another
+            && complaint.is_some_and(|error| !is_an_authoritys(&error) && out_of_time_of(&error).is_none())
+    };
+    certificates("ca", pem).is_ok_and(|all| all.iter().all(is_none))
+}
+
 fn out_of_time(certificate: &CertificateDer<'_>, now: UnixTime) -> Option<String> {
+    complaint(certificate, now).as_ref().and_then(out_of_time_of)
+}
+
+/// What is wrong with a certificate first, where nobody is trusted: that it leads nowhere, unless there is something
+/// about itself.
+fn complaint(certificate: &CertificateDer<'_>, now: UnixTime) -> Option<Error> {
     let certificate = ParsedCertificate::try_from(certificate).ok()?;
-    // A chain that leads nowhere fails for that, unless the certificate itself has had its time.
     let algorithms = provider().signature_verification_algorithms.all;
-    let verified =
-        verify_server_cert_signed_by_trust_anchor(&certificate, &RootCertStore::empty(), &[], now, algorithms);
+    verify_server_cert_signed_by_trust_anchor(&certificate, &RootCertStore::empty(), &[], now, algorithms).err()
+}
+
+/// What a complaint says of a certificate's time.
+fn out_of_time_of(complaint: &Error) -> Option<String> {
     let days = |from: UnixTime, until: UnixTime| until.as_secs().saturating_sub(from.as_secs()) / (24 * 3600);
-    match verified {
-        Err(Error::InvalidCertificate(CertificateError::Expired)) => Some("has expired".to_owned()),
-        Err(Error::InvalidCertificate(CertificateError::ExpiredContext { time, not_after })) => {
-            Some(match days(not_after, time) {
+    match complaint {
+        Error::InvalidCertificate(CertificateError::Expired) => Some("has expired".to_owned()),
+        Error::InvalidCertificate(CertificateError::ExpiredContext { time, not_after }) => {
+            Some(match days(*not_after, *time) {
                 0 => "has expired today".to_owned(),
                 1 => "has expired a day ago".to_owned(),
                 days => format!("has expired {days} days ago"),
             })
         }
-        Err(Error::InvalidCertificate(CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. })) => {
+        Error::InvalidCertificate(CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. }) => {
             Some("is not valid yet".to_owned())
         }
         _ => None,

@@ -33,6 +33,7 @@ fn files() -> Directory {
     fs::write(path.join("nonsense.key"), "-----BEGIN PRIVATE KEY-----\naHVzaA==\n-----END PRIVATE KEY-----\n")
         .expect("a file");
     openssl(path, &["pkcs8", "-topk8", "-in", "good.key", "-out", "encrypted.key", "-passout", "pass:hush"]);
+    openssl(path, &["genrsa", "-out", "short.key", "1024"]);
     openssl(path, &["genrsa", "-traditional", "-aes128", "-passout", "pass:hush", "-out", "old.key", "2048"]);
     directory
 }
@@ -93,8 +94,13 @@ fn each_mistake_names_field_and_file() {
         ),
         (
             "{cert: good.pem, key: nonsense.key}",
-            "tls.key: expected a private key that can sign (RSA, ECDSA or Ed25519): ",
+            "tls.key: expected a private key that can sign: RSA of 2048 bits or more, ECDSA on",
         ),
+        (
+            "{cert: good.pem, key: short.key}",
+            "tls.key: expected a private key that can sign: RSA of 2048 bits or more, ECDSA on",
+        ),
+        ("{cert: \"\", key: good.key}", "tls.cert: expected the path of a file in PEM, got an empty text"),
         (
             "{cert: good.pem, key: encrypted.key}",
             "tls.key: expected a private key in PEM, without a passphrase, found an encrypted one; `openssl pkey",

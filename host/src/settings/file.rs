@@ -109,7 +109,8 @@ fn meant(path: &Path, error: &io::Error) -> String {
     let entries = std::fs::read_dir(folder).into_iter().flatten().take(LOOKED_AT_MAX).filter_map(Result::ok);
     let names: Vec<String> =
         entries.filter_map(|entry| entry.file_name().into_string().ok()).filter(|name| is_settings(name)).collect();
-    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    // A link that leads nowhere is there by its name, and is not meant.
+    let names: Vec<&str> = names.iter().map(String::as_str).filter(|other| *other != name).collect();
     match nearest(&name, &names).first() {
         Some(meant) if error.kind() == io::ErrorKind::NotFound => {
             format!("; did you mean `{}`?", folder_with(path, meant))
@@ -174,6 +175,8 @@ mod tests {
         let meant = folder.join("gateway.yaml");
         assert_eq!(reason("gatway.yaml"), format!("no such file; did you mean `{}`?", meant.display()));
         assert_eq!(reason("quite-another.yaml"), "no such file");
+        std::os::unix::fs::symlink("nowhere", folder.join("dangling.yaml")).unwrap();
+        assert_eq!(reason("dangling.yaml"), "no such file");
         fs::remove_dir_all(&folder).unwrap();
     }
 

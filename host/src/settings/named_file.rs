@@ -70,6 +70,10 @@ impl NamedFile {
         let written =
             reader.field(fields, field, |reader, path, node| reader.parsed(path, node, expected, Node::as_str))?;
         let path = folder.join(written);
+        if written.is_empty() {
+            reader.error(fields.at(field), format_args!("expected {expected}, got an empty text"));
+            return Some(Self { written: String::new(), path, bytes: None });
+        }
         // As in a reload also at the start, so that a file that is taken then is taken later.
         let bytes = file::read(&path, Occasion::Reload)
             .map_err(|reason| {

@@ -34,9 +34,10 @@ impl Certificate {
                 "key",
                 "expected the key of the certificate in `cert`, got one that belongs to another",
             ),
-            error => OptionError::new(
+            // What the library says of it names only its kinds again.
+            _ => OptionError::new(
                 "key",
-                format!("expected a private key that can sign (RSA, ECDSA or Ed25519): {error}"),
+                "expected a private key that can sign: RSA of 2048 bits or more, ECDSA on P-256 or P-384, or Ed25519",
             ),
         })?;
         Ok(Self(Arc::new(fitting)))

@@ -141,7 +141,7 @@ sessions *names:
 # A real application behind the gateway and real browsers before it: who logs in is known. The name of a file for a picture of it.
 session-browsers *picture: (build native)
     command -v npm > /dev/null || just apt npm
-    test -x /usr/bin/chromium || just apt chromium fonts-dejavu-core
+    test -x "${CHROMIUM:-/usr/bin/chromium}" || just apt chromium fonts-dejavu-core
     test -d {{sessions}}/node/node_modules/playwright-core || npm install --silent --prefix {{sessions}}/node {{session_packages}} \
         playwright-core@1.65.1
     node tests/sessions/application/browsers.mjs target/release/slidegate {{sessions}} {{picture}}

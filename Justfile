@@ -379,9 +379,8 @@ nginx-lua:
 bench *args: setup build peers
     command -v wrk > /dev/null || just apt wrk
     command -v valgrind > /dev/null || just apt valgrind
-    cargo bench --locked -p slidegate-tests --bench figures -- {{args}}
     rustc --edition 2024 --target wasm32-unknown-unknown --crate-type cdylib -O -o target/minimal.wasm tests/v8/minimal.rs
-    node tests/v8/bench.mjs dist/slidegate-higress.wasm {{plugins}}/gpustack_higress_plugins/plugins/gpustack-rate-limit/1.0.1/plugin.wasm target/minimal.wasm {{args}}
+    cargo bench --locked -p slidegate-tests --bench figures -- {{args}}
 
 # The proof of accuracy: plots and tables of tests/accuracy/README.md, all of them also in dist/accuracy.md. `--tokens` for those of tokens alone;
 # `--record` records traffic anew instead.

@@ -24,6 +24,7 @@ mod table;
 mod tls;
 mod tokens;
 mod upstream;
+mod v8;
 
 use std::{env, path::PathBuf, process::ExitCode};
 
@@ -35,8 +36,8 @@ use self::table::Table;
 const USAGE: &str = "usage: just bench [--quick] [--component FILE] [TOPIC ...]
   --quick           few rounds, to see that it runs; nothing is written
   --component FILE  another component for the topics engine and memory; nothing is written
-  TOPIC             engine, memory, size, check, redis, gateway, tls, tokens, sessions, cache, instructions, peers, lua;
-                    all of them by default, and then dist/bench.md is written
+  TOPIC             engine, memory, size, check, redis, gateway, tls, tokens, sessions, cache, instructions, peers, lua,
+                    v8; all of them by default, and then dist/bench.md is written
 
 What is measured for these topics is written into tests/bench/README.md.";
 
@@ -91,7 +92,7 @@ impl Effort {
 
 type Topic = (&'static str, fn(&Effort) -> Vec<Table>);
 
-const TOPICS: [Topic; 13] = [
+const TOPICS: [Topic; 14] = [
     ("engine", engine_work::measure),
     ("memory", instance_memory::measure),
     ("size", component_size::measure),
@@ -105,6 +106,7 @@ const TOPICS: [Topic; 13] = [
     ("instructions", instructions::measure),
     ("peers", peers::measure),
     ("lua", peers::lua::measure),
+    ("v8", v8::measure),
 ];
 
 fn main() -> ExitCode {

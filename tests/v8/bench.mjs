@@ -1,6 +1,6 @@
-// Prints how long plugins run in V8 for a request, as a Markdown table.
+// Prints how long plugins run in V8 for a request, as JSON: the topic `v8` of `just bench` makes a table of it.
 //
-// usage: node bench.mjs SLIDEGATE.wasm GPUSTACK_RATE_LIMIT.wasm MINIMAL.wasm [--quick]
+// usage: node bench.mjs SLIDEGATE.wasm GPUSTACK_RATE_LIMIT.wasm MINIMAL.wasm WARM_UP ROUNDS PER_ROUND
 //
 // Each plugin has one limit that asks Redis, and every request is admitted: Redis' answers are ready-made, since only the plugin is
 // timed. The plugins take turns, so that a busy moment meets them alike. What a request takes is the sum over all its calls into the
@@ -8,16 +8,12 @@
 // stopping the clock whenever the plugin calls one. Reading the clock is not left out; the minimal module shows how much that is.
 
 import assert from "node:assert/strict";
-import { appendFileSync, readFileSync } from "node:fs";
-import { fileURLToPath } from "node:url";
+import { readFileSync } from "node:fs";
 
 import { Gateway } from "./gateway.mjs";
 
-const [ours, theirs, least, ...flags] = process.argv.slice(2);
-// `just bench` names topics of its other part: then nothing is wanted from this one.
-if (flags.some((flag) => flag !== "--quick")) process.exit(0);
-const quick = flags.includes("--quick");
-const [warmUp, rounds, perRound] = quick ? [2_000, 4, 500] : [20_000, 100, 1_000];
+const [ours, theirs, least, ...efforts] = process.argv.slice(2);
+const [warmUp, rounds, perRound] = efforts.map(Number);
 
 // The guest's time, in milliseconds.
 class Stopwatch {
@@ -128,24 +124,7 @@ for (let round = 0; round < rounds; round += 1) {
 
 const rows = running.map(({ name, samples, stopwatch, gateway }) => {
   samples.sort((one, other) => one - other);
-  const times = [quantile(samples, 0.5), quantile(samples, 0.99)].map((time) => time.toFixed(2));
-  return [name, ...times, `${stopwatch.hostCalls}`, (gateway.memory.size / (1 << 20)).toFixed(1)];
+  const [medianUs, p99Us] = [quantile(samples, 0.5), quantile(samples, 0.99)];
+  return { name, medianUs, p99Us, hostCalls: stopwatch.hostCalls, memoryMib: gateway.memory.size / (1 << 20) };
 });
-const head = ["plugin", "median (µs)", "p99 (µs)", "host calls", "memory (MiB)"];
-const widths = head.map((_, column) => Math.max(...[head, ...rows].map((row) => row[column].length)));
-const line = (row) => `| ${row.map((cell, at) => (at === 0 ? cell.padEnd(widths[at]) : cell.padStart(widths[at]))).join(" | ")} |`;
-const rule = `|${widths.map((width, at) => (at === 0 ? "-".repeat(width + 2) : `${"-".repeat(width + 1)}:`)).join("|")}|`;
-const report = [
-  "",
-  "### Plugins in V8",
-  "",
-  `Guest time for one admitted request with one limit in Redis, over ${rounds * perRound} requests each, in V8 ${process.versions.v8};`,
-  "neither Redis nor the gateway's own functions are in it, reading the clock around them is.",
-  "",
-  line(head),
-  rule,
-  ...rows.map(line),
-  "",
-].join("\n");
-console.log(report);
-if (!quick) appendFileSync(fileURLToPath(new URL("../../dist/bench.md", import.meta.url)), report);
+console.log(JSON.stringify({ v8: process.versions.v8, rows }));

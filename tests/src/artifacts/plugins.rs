@@ -24,12 +24,16 @@ pub fn slidegate() -> Module {
 ///
 /// When `just setup` has not fetched it, or it does not load.
 pub fn gpustack(name: &str) -> Module {
-    let path = file(name);
+    let path = gpustack_file(name);
     Module::load_file(&path).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
-/// Where the plugin is.
-fn file(name: &str) -> PathBuf {
+/// Where such a plugin is.
+///
+/// # Panics
+///
+/// When `just setup` has not fetched it.
+pub fn gpustack_file(name: &str) -> PathBuf {
     let directory =
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/plugins/gpustack_higress_plugins/plugins").join(name);
     let versions =

@@ -421,7 +421,7 @@ fn a_vault_is_told_in_words_and_its_mistakes_where_they_are() {
         (json!({"secrets": null}), "secrets", "is missing"),
         (json!({"secrets": [""]}), "secrets[0]", "got an empty text"),
         (json!({"keep": "1ms"}), "keep", "at least a second"),
-        (json!({"keep": "500d"}), "keep", "expected a duration of at most `365d`, got `500d`"),
+        (json!({"keep": "500d"}), "keep", "expected a duration of at most `400d`, got `500d`"),
         (json!({"redis": null}), "redis", "is missing"),
         (json!({"kep": "1h"}), "kep", "did you mean `keep`?"),
         (json!({"key_prefix": ""}), "key_prefix", "got an empty text"),

@@ -11,7 +11,7 @@ const COUNT: Shape = Shape::Whole(0, 1_000_000);
 const BUFFER: Shape = Shape::Either(&[Shape::Pattern(SIZE), Shape::Whole(8 << 10, 16 << 20)]);
 
 /// At the top.
-pub const TOP: [Field; 17] = [
+pub const TOP: [Field; 18] = [
     Field::new(
         "listen",
         ["Listen", "监听地址"],

@@ -17,7 +17,6 @@ use super::{
 };
 use crate::{
     cache::{CacheFallback, CacheGroup, CacheRules},
-    session::SessionSource,
     sorted,
 };
 
@@ -84,7 +83,8 @@ pub(super) fn read(
         }
     };
     let (query, headers, group) = key?;
-    let known_by = known_by(told);
+    let mut known_by = told.known_by();
+    sorted::sort_each_once(&mut known_by);
     // What is no whole second counts as one more.
     let seconds = |us: u64| us.div_ceil(SECOND_US);
     Some(CacheRules {
@@ -112,17 +112,6 @@ fn span(reader: &mut Reader, given: &Fields<'_>, name: &str, default_us: u64, lo
         Some((path, node)) => reader.duration_us(path, node, longest_us),
         None => Some(default_us),
     }
-}
-
-/// The headers in which filters before tell who asks, and those that led them to it.
-fn known_by(told: &[ToldField]) -> Vec<String> {
-    let mut names: Vec<String> = told.iter().map(|(_, header, _)| header.clone()).collect();
-    names.extend(told.iter().filter_map(|(.., source)| match source {
-        SessionSource::Header(name) => Some(name.clone()),
-        SessionSource::Cookie(_) => None,
-    }));
-    sorted::sort_each_once(&mut names);
-    names
 }
 
 /// Which parameters, which headers, and whose.

@@ -56,6 +56,15 @@ impl ToldFields {
         self.fields.iter().map(|(field, ..)| field.as_str())
     }
 
+    /// The headers in which they are told, and those that lead to their sessions.
+    pub(super) fn known_by(&self) -> Vec<String> {
+        let sources = self.fields.iter().filter_map(|(.., source)| match source {
+            SessionSource::Header(name) => Some(name.as_str()),
+            SessionSource::Cookie(_) => None,
+        });
+        self.headers().chain(sources).map(String::from).collect()
+    }
+
     /// The headers in which they are told.
     pub(super) fn headers(&self) -> impl Iterator<Item = &str> {
         self.fields.iter().map(|(_, header, _)| header.as_str())

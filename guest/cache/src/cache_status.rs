@@ -72,7 +72,6 @@ impl CacheStatus {
     }
 
     /// The same as a member of a structured list.
-    #[inline]
     pub fn text(&self) -> Vec<u8> {
         let mut text = Vec::with_capacity(TEXT_BYTES);
         text.extend_from_slice(CACHE);

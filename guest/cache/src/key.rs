@@ -89,7 +89,6 @@ pub struct KeyMaterial {
 
 impl KeyMaterial {
     /// Of an address, of which the query has been chosen from.
-    #[inline]
     pub fn new(authority: &[u8], target: &[u8]) -> KeyMaterial {
         let mut bytes = Vec::with_capacity(MATERIAL_BYTES + authority.len() + target.len());
         add_part(&mut bytes, LAYOUT);
@@ -99,7 +98,6 @@ impl KeyMaterial {
     }
 
     /// Adds what else tells requests apart.
-    #[inline]
     pub fn add(&mut self, name: &str, value: Option<&[u8]>) {
         add_part(&mut self.bytes, name.as_bytes());
         add_value(&mut self.bytes, value);
@@ -107,7 +105,6 @@ impl KeyMaterial {
 
     /// Adds what of a request's header fields is part of every key, as applications take it for the address: of those
     /// whose [bits](override_bit) are set.
-    #[inline]
     pub fn add_overrides(&mut self, headers: &HeaderFields, bits: u32) {
         for (at, name) in OVERRIDES.into_iter().enumerate() {
             if bits >> at & 1 == 1 {
@@ -234,7 +231,6 @@ fn joined(pieces: &[&[u8]]) -> String {
 
 /// An authority in the one spelling that all have which lead to the same server: in lower case, without dots at the end
 /// of its host, and without a port that need not be written. The scheme is told beside it.
-#[inline]
 pub(crate) fn plain_authority(authority: &[u8]) -> Vec<u8> {
     let is_port = |text: &[u8]| text.iter().all(u8::is_ascii_digit);
     let parted = authority.iter().rposition(|byte| *byte == b':').and_then(|at| authority.split_at_checked(at));
@@ -264,7 +260,6 @@ pub fn index_of(value: &str) -> String {
 
 impl KeyQuery {
     /// What tells it from others.
-    #[inline]
     pub fn as_text(&self) -> Cow<'_, [u8]> {
         match self {
             KeyQuery::All => Cow::Borrowed(b"all"),
@@ -277,7 +272,6 @@ impl KeyQuery {
     }
 
     /// A path with what is part of the key of its query.
-    #[inline]
     pub fn of<'a>(&self, target: &'a [u8]) -> Cow<'a, [u8]> {
         let at = target.iter().position(|byte| *byte == b'?').unwrap_or(target.len());
         let (path, query) = target.split_at_checked(at).unwrap_or((target, b""));
@@ -333,14 +327,12 @@ fn hex(digit: u8) -> Option<u8> {
 }
 
 /// A part with its length before it, so that no two lists of parts are the same bytes.
-#[inline]
 fn add_part(material: &mut Vec<u8>, part: &[u8]) {
     material.extend_from_slice(&(part.len() as u64).to_be_bytes());
     material.extend_from_slice(part);
 }
 
 /// What is not there is not the same as what is empty.
-#[inline]
 fn add_value(material: &mut Vec<u8>, value: Option<&[u8]>) {
     material.push(u8::from(value.is_some()));
     add_part(material, value.unwrap_or_default());

@@ -42,6 +42,12 @@ pub fn is_for_the_server(request: &HeaderFields) -> bool {
 /// Whether a client has already what a stored response is (RFC 9111, 4.3.2): then 304 answers it.
 #[inline]
 pub fn is_not_modified(stored: &StoredResponse, request: &HeaderFields) -> bool {
+    let is_asked = request.0.iter().any(|(name, _)| matches!(name.as_str(), "if-none-match" | "if-modified-since"));
+    is_asked && has_already(stored, request)
+}
+
+/// The same of a request that asks.
+fn has_already(stored: &StoredResponse, request: &HeaderFields) -> bool {
     if !(200..300).contains(&stored.status) {
         return false;
     }

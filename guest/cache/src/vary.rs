@@ -84,11 +84,16 @@ pub fn vary_values<'a>(
 /// Whether a stored response that varies so is one for this request.
 #[inline]
 pub fn matches_request(values: &VaryValues, response: &HeaderFields, request: &HeaderFields) -> bool {
+    let is_one_of_several = !values.is_empty() || response.has("content-encoding");
+    !is_one_of_several || is_meant_for(values, response, request)
+}
+
+/// The same of one that others may stand beside.
+fn is_meant_for(values: &VaryValues, response: &HeaderFields, request: &HeaderFields) -> bool {
     values.iter().all(|(name, value)| normalised(name, request) == *value) && reads_coding(response, request)
 }
 
 /// Whether a client said that it reads the coding of a response.
-#[inline]
 fn reads_coding(response: &HeaderFields, request: &HeaderFields) -> bool {
     response.elements("content-encoding").all(|coding| {
         let coding = coding.to_ascii_lowercase();

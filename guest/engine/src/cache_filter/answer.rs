@@ -87,7 +87,6 @@ pub(super) fn edits(status: &CacheStatus) -> Vec<HeaderEdit> {
     [HeaderEdit::Append(name, value), HeaderEdit::Set(short_name, word)].into()
 }
 
-#[inline]
 fn told(status: &CacheStatus) -> [(String, Vec<u8>); 2] {
     [("cache-status".to_string(), status.text()), ("x-cache".to_string(), status.word().as_bytes().to_vec())]
 }

@@ -147,7 +147,7 @@ session-browsers *picture: (build native)
     node tests/sessions/application/browsers.mjs target/release/slidegate {{sessions}} {{picture}}
 
 # The JavaScript host: its types, all cases on it and a real Redis, and applications with the package as npm packs it.
-js *flags: js-packages (build native)
+js *flags="--test-reporter=dot": js-packages (build native)
     mkdir -p host/js/dist
     cp LICENSE dist/slidegate.wasm host/js/dist/
     cd host/js && npx --no-install tsc --project . && node --test {{flags}} test/*.test.js

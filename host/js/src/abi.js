@@ -290,8 +290,9 @@ export function option(some) {
     align,
     load: (heap, at) => (heap.u8[at] === 0 ? undefined : some.load(heap, at + align)),
     store(heap, at, value) {
-      heap.u8[at] = value === undefined ? 0 : 1;
-      if (value !== undefined) some.store(heap, at + align, value);
+      const isNone = value === undefined || value === null;
+      heap.u8[at] = isNone ? 0 : 1;
+      if (!isNone) some.store(heap, at + align, value);
     },
   };
 }

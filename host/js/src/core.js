@@ -275,10 +275,9 @@ export class Core {
     if (guest) this.#call((now) => guest.onRetire(now));
     await this.#calls?.idle();
     this.#fetch();
-    this.#calls?.close();
-    this.#guest = undefined;
     this.#isRetired = true;
     clearTimeout(this.#timer);
+    this.#letGoAll();
   }
 
   /** What Redis says to a question of `explain`. */
@@ -431,10 +430,14 @@ export class Core {
 
   /** Takes an instance out of use. Whoever waited gets the failure mode. */
   #discard(error) {
-    const waiting = [...this.#streams.values()].filter((state) => state.waiter);
-    const others = `${waiting.length} waiting requests get the failure mode`;
+    const others = `${this.#waiting} waiting requests get the failure mode`;
     this.#options.log("error", `the filter component failed: ${error}; its instance is replaced, and ${others}`);
     this.traps += 1;
+    this.#letGoAll();
+  }
+
+  #letGoAll() {
+    const states = [...this.#streams.values()];
     this.#guest = undefined;
     this.#calls?.close();
     this.#settled = [];
@@ -442,7 +445,7 @@ export class Core {
     this.#wakesAtOnce = false;
     this.#metrics?.forgetGauges();
     this.#streams.clear();
-    for (const state of waiting) this.#letGo(state)?.settle(this.failure());
+    for (const state of states) this.#letGo(state)?.settle(this.failure());
   }
 
   /** Makes a fresh instance, unless too many were made lately. */

@@ -89,6 +89,7 @@ export class Filter {
    * Nothing is decided or counted.
    *
    * @param {import("./component.js").RequestView} request
+   * @returns {Promise<any>} `explanation` of the contract; undefined if the filter cannot be asked
    */
   async explain(request) {
     const replies = [];

@@ -284,6 +284,29 @@ describe("Redis", () => {
   }
 });
 
+test("a filter that is closed has settled what was used, and decides no more", async () => {
+  const { client, close } = await libraries.ioredis.open({ port: redis.port, database: 0 });
+  const tokens = { rule_name: "closed", global_threshold: { token_per_hour: 1_000 }, redis: IN_REDIS.redis };
+  const filter = await Filter.start(tokens, { redis: client, log: () => {} });
+  const completion = request({ method: "POST", path: "/v1/chat/completions", hasBody: false });
+  const stream = filter.open(completion);
+  await stream.onRequest();
+  await stream.onResponseHeaders({ status: 200, origin: "upstream", end: false }, [
+    ["content-type", "application/json"],
+  ]);
+  stream.onResponseBody(Buffer.from('{"usage":{"prompt_tokens":1,"completion_tokens":2,"total_tokens":3}}'), {
+    end: true,
+  });
+  stream.end("whole");
+  await filter.close();
+  const other = await Filter.start(tokens, { redis: client, log: () => {} });
+  assert.equal((await other.explain(completion)).filters[0].rules[0].limits[0].state.used, 3);
+  const waits = filter.open(request()).onRequest();
+  assert.deepEqual([waits.kind, await filter.explain(request())], ["pass", undefined]);
+  await other.close();
+  close();
+});
+
 test("metrics are Prometheus' text", async () => {
   const filter = await Filter.start(
     { ...IN_REDIS, rule_name: 'quo"te' },

@@ -291,6 +291,20 @@ test("what needs bodies is refused by middleware that does not show them, and do
   });
 });
 
+test("a request whose body a filter changes does not say how long it was", async () => {
+  const config = { rule_name: "usage", request_usage: true, global_threshold: { token_per_hour: 1_000 } };
+  const respond = async (request) => {
+    return Response.json({ length: request.headers.get("content-length"), sent: await request.text() });
+  };
+  await serving("fetch", config, { respond }, async (port) => {
+    const headers = { "content-type": "application/json" };
+    const body = JSON.stringify({ model: "m", stream: true, messages: [] });
+    const answer = await get(port, { method: "POST", path: "/v1/chat/completions", headers, body });
+    const { length, sent } = JSON.parse(answer.body);
+    assert.deepEqual([length, JSON.parse(sent).stream_options], [null, { include_usage: true }]);
+  });
+});
+
 test("the example of the README is one", async () => {
   const [, code] = /```js\n([^]*?)```/.exec(readFileSync(join(PACKAGE, "README.md"), "utf8"));
   const example = code.replace("redis://127.0.0.1:6379", redis.url);

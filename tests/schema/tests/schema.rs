@@ -311,12 +311,13 @@ fn what_the_gateway_accepts_and_refuses_its_schema_does_too() {
 }
 
 /// What of the gateway's messages stands for a rule that its schema cannot say, and why it cannot.
-const BEYOND_GATEWAY: [(&str, &str); 9] = [
+const BEYOND_GATEWAY: [(&str, &str); 10] = [
     ("expected a file that can be read", "a schema opens no files"),
     ("expected a whole number from ", "a text of digits has no greatest value"),
     ("expected a size from ", "nor has a text of a size, or a least one"),
     ("this number is too long to keep its digits", "a schema does not know how a number is written"),
     ("expected a host name or an IP address", "names are not looked into"),
+    ("expected an address or a network", "a pattern does not count the parts of an address"),
     ("has the same `host` and `path_prefix`", "routes that differ otherwise are compared by some of their fields"),
     ("expected each upstream once", "`http://a` and `http://a:80` are one"),
     ("expected only with a", "whether there is TLS, or a sentinel, is a part of a URL"),

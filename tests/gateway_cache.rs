@@ -378,8 +378,10 @@ fn a_page_that_many_take_slowly_stands_in_memory_once() {
         answered += usize::from(frame.kind == kind::HEADERS);
     }
     assert_eq!(waiting_bytes(&gateway), 900_000.0);
-    let held = Footprint::of(&gateway).resident_bytes.saturating_sub(before);
+    let now = Footprint::of(&gateway);
+    let held = now.resident_bytes.saturating_sub(before);
     assert!(held < 100 << 20, "{} MB", held >> 20);
+    assert_eq!(now.in_flight as usize, clients.len() + STREAMS, "whoever has not taken it all has a request");
     // Each gets all of it in the end.
     let mut late = clients.pop().expect("a client");
     let body = late.read_raw(first.body.len()).expect("the page");

@@ -322,12 +322,13 @@ fn names_that_servers_read_in_different_ways_reach_nobody() {
     let over_http2 = |gateway: &Gateway| {
         let mut client = Http2Client::connect(gateway.listen(), 1 << 20).expect("the gateway accepts");
         // Literal fields with new names.
-        let literal = |name: &str| {
-            let length = u8::try_from(name.len()).expect("a short name");
-            [&[0, length], name.to_ascii_lowercase().as_bytes(), b"\x04root"].concat()
+        let literal = |name: &str, value: &str| {
+            let text = |text: &str| [&[u8::try_from(text.len()).expect("a short text")], text.as_bytes()].concat();
+            [vec![0], text(&name.to_ascii_lowercase()), text(value)].concat()
         };
-        let block = |names: &[&str]| names.iter().flat_map(|name| literal(name)).collect::<Vec<u8>>();
-        let head = [client.header_block(b"POST", "/"), block(&["x-user", "x_team"]), block(&odd)].concat();
+        let block = |names: &[&str]| names.iter().flat_map(|name| literal(name, "root")).collect::<Vec<u8>>();
+        let declared = literal("trailer", &format!("x-sum, {}", odd.join(", ")));
+        let head = [client.header_block(b"POST", "/"), block(&["x-user", "x_team"]), block(&odd), declared].concat();
         let stream = client.headers(END_HEADERS, &head).expect("the gateway reads");
         let trailers = [block(&["x-sum"]), block(&odd)].concat();
         client.frame(kind::HEADERS, END_HEADERS | END_STREAM, stream, &trailers).expect("the gateway reads");

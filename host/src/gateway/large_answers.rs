@@ -3,11 +3,13 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
+use std::iter;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::Bytes;
 
-/// A body up to this size is not counted, in bytes: a client that takes nothing may hold as much of an upstream's, too.
+/// A body up to this size is not counted, and no piece is larger, in bytes: a client that takes nothing may hold as
+/// much of an upstream's, too.
 const UNCOUNTED_MAX: usize = 64 << 10;
 
 /// Most that the larger ones hold together, in bytes.
@@ -43,9 +45,11 @@ struct HeldBody {
 
 struct Shared(Arc<HeldBody>);
 
-/// The body of an answer as it is sent; none if those that are on their way are as large together as they may be.
-pub(crate) fn hold(body: Bytes) -> Option<Bytes> {
-    LARGE_ANSWERS.hold(body)
+/// The body of an answer as it is sent, in pieces: whoever takes it is waited for as with an upstream's, and has a
+/// request until the last one is given. None if those that are on their way are as large together as they may be.
+pub(crate) fn hold(body: Bytes) -> Option<impl Iterator<Item = Bytes>> {
+    let mut left = LARGE_ANSWERS.hold(body)?;
+    Some(iter::from_fn(move || (!left.is_empty()).then(|| left.split_to(left.len().min(UNCOUNTED_MAX)))))
 }
 
 /// How many bytes of large answers are on their way now.

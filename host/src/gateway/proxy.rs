@@ -402,9 +402,12 @@ impl Passage<'_> {
     fn respond(mut self, mut response: slidegate::Response) -> Response<ResponseBody> {
         self.record.details = std::mem::take(&mut response.details).into();
         let (parts, body) = answer::from_filter(response, self.is_grpc);
-        let held = if self.record.wants_body() { large_answers::hold(body) } else { Some(body) };
+        let held = match self.record.wants_body() {
+            true => large_answers::hold(body).map(PlainBody::own),
+            false => Some(PlainBody::own([body])),
+        };
         match held {
-            Some(body) => self.send(parts, PieceSource::own(body)),
+            Some(body) => self.send(parts, PieceSource::Plain(body)),
             None => self.respond(answer::no_room()),
         }
     }

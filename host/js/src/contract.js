@@ -89,6 +89,8 @@ export const parts = flags(
   "responseHeaders",
   "responseBody",
   "responseEdits",
+  "scheme",
+  "hasBody",
 );
 export const headerNames = variant({ all: null, named: list(string) });
 export const uses = record({ parts, headers: headerNames });

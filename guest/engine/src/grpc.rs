@@ -28,7 +28,7 @@ impl Response {
     /// let refusal = Response {
     ///     status: 429,
     ///     headers: vec![("content-type".to_owned(), b"text/plain".to_vec())],
-    ///     body: b"too many".as_slice().into(),
+    ///     body: b"too many".to_vec().into(),
     ///     details: "slidegate.refused",
     ///     grpc_status: 8,
     /// };

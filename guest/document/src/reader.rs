@@ -233,9 +233,9 @@ impl Reader {
         Some(us)
     }
 
-    /// An amount of bytes in a range: a text with or without a unit, or a number.
+    /// An amount of bytes in a range: a text with or without a unit, or a number however it is written.
     pub fn size(&mut self, path: Path<'_>, node: &Node, range: RangeInclusive<u64>) -> Option<u64> {
-        let bytes = node.as_str().map_or_else(|| whole_number(node), size).filter(|bytes| range.contains(bytes));
+        let bytes = node.as_str().and_then(size).or_else(|| whole_number(node)).filter(|bytes| range.contains(bytes));
         if bytes.is_none() {
             let (least, greatest) = range.into_inner();
             let what =

@@ -1,17 +1,6 @@
 //! Bytes compared eight at a time: what comes with the standard library for WebAssembly takes some ten instructions for
 //! each, and filters compare names, keys and values all day.
 
-/// How two pieces of memory compare, as C has it. All comparisons of bytes that are not written out lead here.
-///
-/// # Safety
-/// Both have so many bytes.
-#[cfg(all(target_family = "wasm", not(test)))]
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn memcmp(one: *const u8, other: *const u8, count: usize) -> i32 {
-    // SAFETY: as the caller promises.
-    unsafe { compare(one, other, count) }
-}
-
 const WORD: usize = size_of::<u64>();
 
 /// Below zero: the first is less; zero: they are the same.
@@ -19,7 +8,7 @@ const WORD: usize = size_of::<u64>();
 /// # Safety
 /// Both have so many bytes.
 #[inline]
-unsafe fn compare(one: *const u8, other: *const u8, count: usize) -> i32 {
+pub(crate) unsafe fn compare(one: *const u8, other: *const u8, count: usize) -> i32 {
     let word = |at: usize| {
         // SAFETY: it is only asked for words that end where the bytes do, or before.
         let read = |bytes: *const u8| unsafe { u64::from_be(bytes.add(at).cast::<u64>().read_unaligned()) };
@@ -55,7 +44,7 @@ mod tests {
 
     #[test]
     fn it_tells_what_the_standard_library_tells() {
-        let bytes: Vec<u8> = (0..40).map(|at| at * 7).collect();
+        let bytes: Vec<u8> = (0..36).map(|at| at * 7).collect();
         for count in 0..bytes.len() {
             for at in 0..count {
                 for change in [1, 0x80, 0xff] {

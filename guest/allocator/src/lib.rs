@@ -204,5 +204,16 @@ unsafe impl<Inner: GlobalAlloc> GlobalAlloc for FreeLists<Inner> {
     }
 }
 
+/// How two pieces of memory compare, as C has it. All comparisons of bytes that are not written out lead here.
+///
+/// # Safety
+/// Both have so many bytes.
+#[cfg(target_family = "wasm")]
+#[unsafe(no_mangle)]
+unsafe extern "C" fn memcmp(one: *const u8, other: *const u8, count: usize) -> i32 {
+    // SAFETY: as the caller promises.
+    unsafe { compare::compare(one, other, count) }
+}
+
 #[cfg(test)]
 mod tests;

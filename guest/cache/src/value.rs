@@ -119,8 +119,8 @@ impl CachedValue {
         Some(bytes)
     }
 
-    /// Reads one that was written for a key of this material. Of a response's it takes the bytes, for its body: they are
-    /// not copied.
+    /// Reads one that was written for a key of this material. Of a response's it takes the bytes, for its body: they
+    /// are not copied.
     ///
     /// # Errors
     /// Why it cannot be.

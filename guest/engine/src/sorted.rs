@@ -62,13 +62,13 @@ impl<K: Ord, V> SortedMap<K, V> {
 }
 
 /// A list whose elements can be compared and swapped by their places.
-trait Places {
+trait Sortable {
     fn count(&self) -> usize;
     fn is_less(&self, one: usize, other: usize) -> bool;
     fn swap(&mut self, one: usize, other: usize);
 }
 
-impl<T: Ord> Places for &mut [T] {
+impl<T: Ord> Sortable for &mut [T] {
     fn count(&self) -> usize {
         self.len()
     }
@@ -96,7 +96,7 @@ pub(crate) fn sort_each_once<T: Ord>(list: &mut Vec<T>) {
     list.dedup();
 }
 
-fn heap_sort(list: &mut dyn Places) {
+fn heap_sort(list: &mut dyn Sortable) {
     let count = list.count();
     (0..count / 2).rev().for_each(|at| sift(list, at, count));
     for end in (1..count).rev() {
@@ -106,7 +106,7 @@ fn heap_sort(list: &mut dyn Places) {
 }
 
 /// Lets an element sink until none below it is greater, in a heap that ends before `end`.
-fn sift(list: &mut dyn Places, mut at: usize, end: usize) {
+fn sift(list: &mut dyn Sortable, mut at: usize, end: usize) {
     loop {
         let mut child = 2 * at + 1;
         if child + 1 < end && list.is_less(child, child + 1) {

@@ -16,8 +16,8 @@ use crate::{
 
 const NOT_CACHED: &str = r#"{"error":{"message":"No response is stored that could be used.","code":"not_cached"}}"#;
 
-/// A stored response, as an answer to a request with these fields (RFC 9111, 4). If nobody else has it, it is the answer
-/// without being copied.
+/// A stored response, as an answer to a request with these fields (RFC 9111, 4). If nobody else has it, it is the
+/// answer without being copied.
 #[inline]
 pub(super) fn stored(
     stored: Rc<StoredResponse>,

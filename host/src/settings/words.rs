@@ -14,7 +14,7 @@ use super::secret::{HIDDEN, key_cut, text_shown};
 const LENGTH_MAX: usize = 80;
 
 /// At the top of the file.
-pub(super) const TOP: [&str; 17] = names(&gateway::TOP);
+pub(super) const TOP: [&str; 18] = names(&gateway::TOP);
 pub(super) const ROUTE: [&str; 6] = names(&gateway::ROUTE_FIELDS);
 pub(super) const TIMEOUTS: [&str; 9] = names(&gateway::TIMEOUTS_FIELDS);
 pub(super) const LISTENER_TLS: [&str; 4] = names(&gateway::LISTENER_TLS_FIELDS);

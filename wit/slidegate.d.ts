@@ -155,6 +155,10 @@ export namespace filter {
         responseBody?: boolean;
         /** Changes to the response's headers. */
         responseEdits?: boolean;
+        /** `http.scheme`. */
+        scheme?: boolean;
+        /** `http.has-body`. */
+        hasBody?: boolean;
     }
 
     /** Which request headers a filter may ask for. */

@@ -119,9 +119,10 @@ fn normalised(name: &str, request: &HeaderFields) -> Option<Vec<u8>> {
     }
     let mut list = Vec::new();
     // What has more elements than a value has bytes is no value that is kept.
-    let add_in_order = |element: Vec<u8>| match list.len() {
-        ..=VALUE_MAX => insert(&mut list, element),
-        _ => {}
+    let add_in_order = |element: Vec<u8>| {
+        if list.len() <= VALUE_MAX {
+            insert(&mut list, element);
+        }
     };
     match name {
         // Which codings are read counts, and not which of them would be liked best.

@@ -140,6 +140,9 @@ impl Session for ShimSession<'_> {
             self.answer(stream, answer, now_us);
         }
         let exchange = self.worker.end_exchange(stream);
+        // What a server has not heard of yet the next request would wait for, while no time passes. A silent one says
+        // nothing of it.
+        self.worker.wait(Duration::from_millis(100), |worker| worker.pending() == 0);
         self.shared.borrow_mut().stores.values_mut().for_each(Stored::keep_keys);
         assert_eq!(self.worker.failure(0), None, "the plugin trapped");
         let is_cut = answer.cut.is_some() && exchange.upstream.is_some();

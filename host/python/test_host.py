@@ -338,8 +338,8 @@ class HostTest(unittest.TestCase):
 
 
 @contextlib.contextmanager
-def answering(bytes_):
-    """Something that answers each connection with these bytes, and closes it."""
+def answering(bytes_, received=None):
+    """Something that answers each connection with these bytes, and closes it. What came of it is added to `received`."""
 
     def talk():
         while True:
@@ -348,7 +348,9 @@ def answering(bytes_):
             except OSError:
                 return
             with connection:
-                connection.recv(4096)
+                piece = connection.recv(4096)
+                if received is not None:
+                    received.append(piece)
                 connection.sendall(bytes_)
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -418,23 +420,8 @@ class ReplyTest(unittest.TestCase):
 
     def test_a_command_whose_connection_is_lost_is_not_sent_again(self):
         received = []
-
-        def take_and_close(listener):
-            while True:
-                try:
-                    connection, _ = listener.accept()
-                except OSError:
-                    return
-                with connection:
-                    received.append(connection.recv(4096))
-
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            thread = threading.Thread(target=take_and_close, args=[listener], daemon=True)
-            thread.start()
-            url = f"redis://127.0.0.1:{listener.getsockname()[1]}"
+        with answering(b"", received) as url:
             self.assertEqual(self.ask(url, "INCR a"), ["disconnected"])
-            listener.shutdown(socket.SHUT_RDWR)
-            thread.join()
         self.assertEqual(sum(b"INCR" in piece for piece in received), 1)
 
     def test_bytes_that_are_no_reply_and_nobody_there(self):

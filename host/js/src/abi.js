@@ -50,6 +50,8 @@ export class Heap {
 
   /** Room in the guest's memory. */
   allocate(size, align) {
+    // Nothing needs none: a place that is aligned is enough.
+    if (size === 0) return align;
     const at = this.realloc(0, 0, align, size) >>> 0;
     this.look();
     return at;
@@ -87,7 +89,7 @@ export class Heap {
   /** Writes values one behind the other into room of their own. @param {Type} type */
   lowered(type, values) {
     const { size, align } = type;
-    const room = values.length === 0 ? align : this.allocate(values.length * size, align);
+    const room = this.allocate(values.length * size, align);
     for (let index = 0; index < values.length; index += 1) type.store(this, room + index * size, values[index]);
     return room;
   }
@@ -110,20 +112,23 @@ export class Heap {
 
   /** Writes a pointer and a length of these bytes, which get room of their own. */
   setBytes(at, bytes) {
-    const { length } = bytes;
-    const room = length === 0 ? 1 : this.allocate(length, 1);
+    const room = this.#pointed(at, bytes.length);
     this.u8.set(bytes, room);
-    this.setU32(at, room);
-    this.setU32(at + 4, length);
   }
 
   setByteString(at, text) {
     const { length } = text;
-    const room = length === 0 ? 1 : this.allocate(length, 1);
+    const room = this.#pointed(at, length);
     const { u8 } = this;
     for (let index = 0; index < length; index += 1) u8[room + index] = text.charCodeAt(index);
+  }
+
+  /** Room for so many bytes, whose pointer and length are written. */
+  #pointed(at, length) {
+    const room = this.allocate(length, 1);
     this.setU32(at, room);
     this.setU32(at + 4, length);
+    return room;
   }
 }
 
@@ -134,13 +139,6 @@ const store = () => {
 
 /** @type {Record<string, Type>} */
 const numbers = {
-  u8: {
-    shape: "u8",
-    size: 1,
-    align: 1,
-    load: (heap, at) => heap.u8[at],
-    store: (heap, at, value) => (heap.u8[at] = value),
-  },
   u16: { shape: "u16", size: 2, align: 2, load: (heap, at) => heap.view.getUint16(at, true), store },
   u32: {
     shape: "u32",
@@ -166,7 +164,7 @@ const numbers = {
   f64: { shape: "f64", size: 8, align: 8, load: (heap, at) => heap.view.getFloat64(at, true), store },
 };
 
-export const { u8, u16, u32, u64, s64, f64 } = numbers;
+export const { u16, u32, u64, s64, f64 } = numbers;
 
 /** @type {Type} */
 export const bool = { shape: "bool", size: 1, align: 1, load: (heap, at) => heap.u8[at] !== 0, store };

@@ -222,7 +222,7 @@ export class Guest {
   /** Bytes in the guest's memory, which are the guest's then. */
   #lent(bytes) {
     this.#heap.look();
-    const at = bytes.length === 0 ? 1 : this.#heap.allocate(bytes.length, 1);
+    const at = this.#heap.allocate(bytes.length, 1);
     this.#heap.u8.set(bytes, at);
     return [at, bytes.length];
   }
@@ -250,7 +250,7 @@ function records(fields = []) {
 }
 
 /** A field as hosts have it. @returns {[string, string]} */
-export function field({ name, value }) {
+function field({ name, value }) {
   return [name, value];
 }
 

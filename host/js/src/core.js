@@ -357,7 +357,7 @@ export class Core {
     if (step.kind === "respond" && state.isAnsweredLate) return this.#passed(state, undefined);
     if (step.kind === "respond") throw new Error("a hook returned `respond` without calling `http-response`");
     if (step.kind === "pass") return this.#passed(state, isWatched ? withoutBody(step.value) : step.value);
-    if (isWatched) return this.#passed(state, { ...unchanged(state).value });
+    if (isWatched) return this.#passed(state, unchanged(state).value);
     return new Waiter(state.reached);
   }
 

@@ -109,7 +109,7 @@ async function respond(stream, response) {
     return ended(stream, answer(verdict.response));
   }
   const isShown = !end && stream.wants.responseBody !== "none";
-  const after = isShown || verdict.edits.length > 0 ? applyEdits(verdict.edits, before) : before;
+  const after = applyEdits(verdict.edits, before);
   const isHeld = isShown && stream.wants.responseBody === "hold";
   // Nobody knows yet how long it will be.
   const fields = isHeld ? after.filter(([name]) => name !== "content-length") : after;

@@ -1,10 +1,10 @@
 /** Pieces of bodies that wait for the filter, and how much of them there may be. */
 
 /** Most bytes of a body that are kept for a filter that holds them. */
-export const BODY_BYTES_MAX = 16 << 20;
+const BODY_BYTES_MAX = 16 << 20;
 
 /** Most bytes that are kept of all bodies in the process together. */
-export const HELD_BYTES_MAX = 256 << 20;
+const HELD_BYTES_MAX = 256 << 20;
 
 /** What a piece takes beside its bytes. */
 const PIECE_BYTES = 64;

@@ -1,6 +1,6 @@
 /** Redis by a client of the package `redis`. */
 
-import { CallFailure, ErrorReply } from "./redis.js";
+import { buffer, CallFailure, ErrorReply } from "./redis.js";
 
 /**
  * What a client has to be made with, so that a command runs at most once and nobody waits for a Redis that is away:
@@ -43,8 +43,4 @@ export function nodeRedis(client) {
       if (!client.isReady) await new Promise((resolve) => client.once("ready", resolve));
     },
   };
-}
-
-function buffer(word) {
-  return Buffer.from(word.buffer, word.byteOffset, word.byteLength);
 }

@@ -118,3 +118,8 @@ function element(raw) {
 function elementSize({ kind, value }) {
   return kind === "bulk" || kind === "status" ? value.length : 0;
 }
+
+/** The same bytes as the libraries take them. */
+export function buffer(word) {
+  return Buffer.from(word.buffer, word.byteOffset, word.byteLength);
+}

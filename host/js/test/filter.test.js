@@ -319,6 +319,7 @@ test("metrics are Prometheus' text", async () => {
   assert.match(text, /slidegate_decisions_total\{rule="quo\\"te",decision="/);
   const [, count] = /slidegate_redis_call_seconds_count[^ ]* (\d+)/.exec(text) ?? /_count\{[^}]*\} (\d+)/.exec(text);
   assert.ok(Number(count) >= 1, text);
+  assert.ok(filter.memoryBytes > 1 << 20, `${filter.memoryBytes}`);
   await filter.close();
 });
 

@@ -12,7 +12,7 @@ import { nodeRedis, nodeRedisOptions } from "../src/node-redis.js";
 const HOST = "127.0.0.1";
 const RETRY_MS = 20;
 
-/** A client of a filter, the same for commands that no filter sends, and what closes it. */
+/** A client of a filter, and what closes it. */
 export const libraries = {
   ioredis: {
     async open({ port, database }) {
@@ -43,5 +43,5 @@ async function opened(client, port, close) {
   const stands = client.ready();
   // Nobody listens there.
   if (port > 1) await stands;
-  return { client, raw: client, close };
+  return { client, close };
 }

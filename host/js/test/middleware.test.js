@@ -247,8 +247,9 @@ test("a client that leaves while Redis is silent ends its stream, and the applic
   };
   const filter = await application.Filter.start(config, { ...quiet, redis: application.ioredis(client) });
   let handled = 0;
+  let heard = 0;
   const server = await application.servers.fetch(filter, () => new Response(String(++handled)));
-  const other = await application.servers.express(filter);
+  const other = await application.servers.express(filter, () => (heard += 1));
   try {
     assert.equal((await get(other.port)).status, 200);
     own.pause();
@@ -258,6 +259,7 @@ test("a client that leaves while Redis is silent ends its stream, and the applic
     // Its time is over, and by default requests pass then.
     assert.equal((await get(server.port)).status, 200);
     assert.equal(handled, 1);
+    assert.equal(heard, 1, "what was answered before is all that it heard");
     assert.match(filter.metrics(), /slidegate_degraded_decisions_total\{rule="left",mode="open"\} [12]\n/);
   } finally {
     await server.close();

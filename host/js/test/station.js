@@ -78,8 +78,8 @@ export class Station {
 
   /** Somebody else says this. */
   async say(...words) {
-    const { raw } = await this.#client({ ...this.#places.well, purpose: "to look on" });
-    return raw.call(words.map((word) => Buffer.from(word)));
+    const { client } = await this.#client({ ...this.#places.well, purpose: "to look on" });
+    return client.call(words.map((word) => Buffer.from(word)));
   }
 
   async close() {

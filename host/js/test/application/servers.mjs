@@ -20,7 +20,7 @@ export { ConfigurationError, Filter, ioredis, ioredisOptions, Redis };
 const seen = (headers) => JSON.stringify({ user: headers["x-user"] ?? null, custom: headers["x-custom"] ?? null });
 
 export const servers = {
-  async express(filter) {
+  async express(filter, heard = () => {}) {
     const app = express();
     app.use("/", limitExpress(filter, { routeName: () => "shop" }));
     app.get("/head", (request, response) => {
@@ -34,9 +34,10 @@ export const servers = {
       response.end();
     });
     app.get("/cookies", (request, response) => response.send(request.headers.cookie ?? "none"));
-    app.get("/{*rest}", (request, response) =>
-      response.set("x-ratelimit-limit", "application").send(seen(request.headers)),
-    );
+    app.get("/{*rest}", (request, response) => {
+      heard();
+      response.set("x-ratelimit-limit", "application").send(seen(request.headers));
+    });
     const server = app.listen(0, "127.0.0.1");
     await once(server, "listening");
     return { port: server.address().port, close: () => closed(server) };

@@ -154,7 +154,7 @@ js *flags="--test-reporter=dot": js-packages (build native)
 
 # dist/playground: the playground, static files for any server; and what it shows in a browser. The name of a file for a picture of it.
 playground *picture: js-packages (build native)
-    test -x /usr/bin/chromium || just apt chromium fonts-dejavu-core
+    test -x "${CHROMIUM:-/usr/bin/chromium}" || just apt chromium fonts-dejavu-core
     rm -rf dist/playground
     mkdir -p dist/playground
     cp -r host/js/src host/js/playground/*.{html,css,js} dist/slidegate.wasm dist/playground/

@@ -25,7 +25,8 @@ const server = createServer((request, response) => {
 });
 await once(server.listen(0, "127.0.0.1"), "listening");
 
-const browser = await chromium.launch({ executablePath: "/usr/bin/chromium", args: ["--no-sandbox"] });
+const executablePath = process.env.CHROMIUM ?? "/usr/bin/chromium";
+const browser = await chromium.launch({ executablePath, args: ["--no-sandbox"] });
 
 function holds(what, is, found) {
   console.log(`${is ? "holds" : "FAILS"}: ${what}${is ? "" : `: ${JSON.stringify(found)}`}`);

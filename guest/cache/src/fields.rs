@@ -279,6 +279,9 @@ mod tests {
         for name in FOR_ONE.iter().chain(&HOP_BY_HOP).chain(&["age", "x-ratelimit-limit", "x-slidegate-a"]) {
             assert!(!may_be_kept(name), "{name}");
         }
+        for beginning in OF_LIMITERS {
+            assert!(!may_be_kept(&alloc::format!("{beginning}a")), "{beginning}");
+        }
         assert!(["", "a", "date", "content-type", "x-a", "etag"].iter().all(|name| may_be_kept(name)));
     }
 

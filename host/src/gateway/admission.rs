@@ -1,7 +1,7 @@
 //! What is checked before a request counts as one, and the request as the filter sees it.
 
 use std::borrow::Cow;
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -140,11 +140,7 @@ pub(crate) struct Wishes {
 pub(crate) fn prepare(parts: &mut Parts, caller: Caller, authority: &Authority, settings: &Settings) -> Wishes {
     let client = caller.client.ip();
     headers::remove_odd_names(&mut parts.headers, settings.header_names);
-    headers::remove_claims(&mut parts.headers, settings.trusted_consumer.counts(client));
-    // The target's host counts, whatever the field says.
-    if let Ok(host) = HeaderValue::from_str(authority.as_str()) {
-        parts.headers.insert(header::HOST, host);
-    }
+    settle(&mut parts.headers, client, authority, settings);
     let hops = if parts.method == Method::OPTIONS { headers::count_hop(&mut parts.headers) } else { Hops::Unlimited };
     let upgrade = headers::remove_hop_by_hop(&mut parts.headers);
     let trailers = headers::keep_te_trailers(&mut parts.headers);
@@ -152,6 +148,14 @@ pub(crate) fn prepare(parts: &mut Parts, caller: Caller, authority: &Authority, 
     parts.headers.remove(header::EXPECT);
     headers::add_forwarded(&mut parts.headers, client, caller.is_secure, authority, parts.version);
     Wishes { upgrade, trailers, hops }
+}
+
+/// What a peer may not say of itself goes, and the host is the one that counts: the target's, whatever the field says.
+pub(crate) fn settle(headers: &mut HeaderMap, peer: IpAddr, authority: &Authority, settings: &Settings) {
+    headers::remove_claims(headers, settings.trusted_consumer.counts(peer));
+    if let Ok(host) = HeaderValue::from_str(authority.as_str()) {
+        headers.insert(header::HOST, host);
+    }
 }
 
 /// A request as the filter sees it.
@@ -203,8 +207,8 @@ impl FilteredRequest {
     }
 
     /// The same with names of somebody else's.
-    pub(crate) fn called(self, names: RouteNames) -> Self {
-        Self { called: Some(names), ..self }
+    pub(crate) fn called(self, names: Option<RouteNames>) -> Self {
+        Self { called: names, ..self }
     }
 
     /// The headers, for sending them on. The view has none afterwards.

@@ -18,7 +18,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::header::HeaderMap;
 use hyper::http::request::Parts as RequestParts;
 use hyper::http::response::Parts;
 use hyper::{Method, Request, Response, StatusCode, Version};
@@ -210,16 +210,12 @@ impl DecisionAsker<'_> {
             }
         };
         record.authority = Some(admitted.authority.clone());
-        headers::remove_claims(&mut parts.headers, settings.trusted_consumer.counts(self.caller.client.ip()));
-        if let Ok(host) = HeaderValue::from_str(admitted.authority.as_str()) {
-            parts.headers.insert(header::HOST, host);
-        }
+        admission::settle(&mut parts.headers, self.caller.client.ip(), &admitted.authority, settings);
         headers::remove_hop_by_hop(&mut parts.headers);
         let Some(worker) = self.serving.worker(self.lane.index) else { return (record, Ok(PassedRequest::default())) };
         let route = self.serving.routes.find(admitted.authority.host(), &admitted.path).cloned();
         let view = FilteredRequest::new(parts, admitted, Caller { client, is_secure }, route, false, None);
-        let view = names.into_iter().fold(view, FilteredRequest::called);
-        let stream = worker.open(Arc::new(view));
+        let stream = worker.open(Arc::new(view.called(names)));
         let verdict = stream.on_request().await;
         let decided = match verdict {
             Verdict::Pass(request) => {

@@ -106,11 +106,12 @@ pub(crate) fn remove_odd_names(headers: &mut HeaderMap, names: NameRules) {
 /// Removes what a client may not say of itself, also where an underscore or another sign stands for a hyphen: to
 /// applications behind CGI or WSGI both are one name. So what the gateway says of it is said in one spelling only.
 pub(crate) fn remove_claims(headers: &mut HeaderMap, is_trusted_consumer: bool) {
+    let folded = |byte: u8| if byte.is_ascii_alphanumeric() { byte } else { b'-' };
+    let is_spelt = |name: &str, of: &str| name.len() == of.len() && name.bytes().map(folded).eq(of.bytes());
     let is_claim = |name: &HeaderName| {
-        let spelt = name.as_str().replace(|sign: char| !sign.is_ascii_alphanumeric(), "-");
-        let is_other_spelling = |of: &HeaderName| spelt == of.as_str() && name != of;
-        spelt.starts_with(OWN_PREFIX)
-            || (spelt == X_MSE_CONSUMER.as_str() && !is_trusted_consumer)
+        let is_other_spelling = |of: &HeaderName| name != of && is_spelt(name.as_str(), of.as_str());
+        name.as_str().get(..OWN_PREFIX.len()).is_some_and(|beginning| is_spelt(beginning, OWN_PREFIX))
+            || (is_spelt(name.as_str(), X_MSE_CONSUMER.as_str()) && !is_trusted_consumer)
             || [X_MSE_CONSUMER, X_FORWARDED_FOR, X_FORWARDED_PROTO, X_FORWARDED_HOST].iter().any(is_other_spelling)
     };
     remove_where(headers, |name| name.as_str().starts_with('x') && is_claim(name));

@@ -23,10 +23,12 @@ impl Settings {
                 );
             }
         }
-        if let Some(place) = self.filter.as_ref().and_then(|filter| reading_dropped(filter, self.header_names)) {
+        // Whoever asks at `decide` shows all fields.
+        let dropping = self.filter.as_ref().filter(|_| self.listen.is_some());
+        if let Some(place) = dropping.and_then(|filter| reading_dropped(filter, self.header_names)) {
             warnings.push(format!(
                 "{place}: finds no value: header fields with other signs in their names than letters, digits, `-` and \
-                 `_` are removed from every request; `header_names: all` lets them pass"
+                 `_` are removed from every request at `listen`; `header_names: all` lets them pass"
             ));
         }
         let has_prefixes = self.routes.iter().any(|route| route.path_prefix != "/");

@@ -52,6 +52,7 @@ struct NamesTold {
     /// There are some that begin so.
     has_conditions: bool,
     has_directives: bool,
+    has_consumer: bool,
     /// Of those by which applications take another address.
     override_bits: u32,
     /// How many bytes all have.
@@ -70,6 +71,7 @@ impl NamesTold {
                 "content-type" => told.is_other |= crate::request::is_grpc(value),
                 "content-length" => told.has_length |= value != b"0",
                 "cache-control" | "pragma" => told.has_directives = true,
+                CONSUMER => told.has_consumer = true,
                 name => {
                     told.has_conditions |= name.starts_with("if-");
                     told.override_bits |= override_bit(name);
@@ -135,6 +137,7 @@ impl CacheableRequest {
         }
         let scope = complete(&mut material, rules, &service, request, &headers);
         let scope = scope.ok_or("it leads to a session, and nobody could say whose")?;
+        let scope = KeyScope { is_known: scope.is_known || told.has_consumer, ..scope };
         if material.bytes().len() > MATERIAL_MAX {
             return Err("its key would be too long");
         }
@@ -185,7 +188,7 @@ fn complete(
         None => KeyScope::default(),
         Some(group) => group_of(material, group, is_told, headers)?,
     };
-    Some(KeyScope { is_known: is_told || headers.has(CONSUMER), ..scope })
+    Some(KeyScope { is_known: is_told, ..scope })
 }
 
 /// The same of the group of a request, which only some rules have. `is_told`: a filter before knows who asks.

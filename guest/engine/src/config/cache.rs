@@ -83,15 +83,13 @@ pub(super) fn read(
         }
     };
     let (query, headers, group) = key?;
-    let mut known_by = told.known_by();
-    sorted::sort_each_once(&mut known_by);
     // What is no whole second counts as one more.
     let seconds = |us: u64| us.div_ceil(SECOND_US);
     Some(CacheRules {
         query,
         headers,
         group,
-        known_by,
+        known_by: told.known_by(),
         terms: FreshnessTerms {
             default_s: default_ttl?.map(seconds),
             max_s: max_ttl.map(seconds)?,

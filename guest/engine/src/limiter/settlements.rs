@@ -81,11 +81,10 @@ impl Settlements {
         pending
     }
 
-    /// What waits under this key does not wait as long as others, if it gives back much.
+    /// What waits under this key does not wait as long as others.
     pub(super) fn hasten(&mut self, service: u32, lead: &[u8], now_ns: u64) {
         let due_ns = now_ns.saturating_add(HASTE_NS);
         if let Some(pending) = self.pending.get_mut(&(service, lead.to_vec()))
-            && pending.held_back >= WHOLE / HELD_BACK_PARTS
             && pending.due_ns > due_ns
         {
             pending.due_ns = due_ns;
@@ -197,6 +196,11 @@ impl PendingSettlement {
     pub(super) fn hold_back(&mut self, cost: u64, limit: u64) {
         let part = u128::from(cost) * u128::from(WHOLE) / u128::from(limit.max(1));
         self.held_back = self.held_back.saturating_add(u64::try_from(part).unwrap_or(u64::MAX));
+    }
+
+    /// Whether it gives back much.
+    pub(super) fn is_urgent(&self) -> bool {
+        self.held_back >= WHOLE / HELD_BACK_PARTS
     }
 
     /// Whether no more may be added to it.

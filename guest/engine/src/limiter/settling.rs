@@ -52,10 +52,13 @@ impl Limiter {
                 ChangeKind::Spend(charge) => pending.settlement.spend(key, charge),
             }
         }
-        if !pending.is_full() && !self.is_retired {
+        let (is_full, is_urgent) = (pending.is_full(), pending.is_urgent());
+        if is_full || self.is_retired {
+            if let Some(pending) = self.settlements.take(service, lead) {
+                self.settle_alone(service, pending, turn);
+            }
+        } else if is_urgent {
             self.settlements.hasten(service, lead, turn.now_ns);
-        } else if let Some(pending) = self.settlements.take(service, lead) {
-            self.settle_alone(service, pending, turn);
         }
     }
 

@@ -113,6 +113,13 @@ fn a_response_is_stored_with_its_marker_and_its_own_lock_ends() {
     // Who fetches for nobody else has no lock, and stores.
     assert_eq!((scene.store("-", "newer", 9_000), scene.get(VALUE).as_deref()), (1, Some("newer")));
     assert_eq!((scene.get(LOCK).as_deref(), scene.get(MARKER).as_deref()), (Some("b"), Some("3999")));
+    // Whatever else stands in a place of ours gives way.
+    for key in [VALUE, MARKER] {
+        scene.redis.tell(&["DEL", key]);
+        scene.redis.tell(&["LPUSH", key, "x"]);
+    }
+    scene.store("-", "newest", 9_000);
+    assert_eq!([VALUE, MARKER].map(|key| scene.get(key)), [Some("newest".to_owned()), Some("7999".to_owned())]);
 }
 
 #[test]
@@ -123,10 +130,10 @@ fn a_lock_says_what_is_stored_begins_with_and_nothing_more() {
     assert_eq!((scene.lock("b"), scene.get(LOCK).as_deref()), (None, Some("a")));
     scene.store("a", "a page of more than sixteen bytes", 5_000);
     assert_eq!(scene.lock("b").as_deref(), Some("a page of more t"));
-    // What stands there and is no text is nothing.
+    // What stands there and is no string is told from nothing.
     scene.redis.tell(&["DEL", VALUE, LOCK]);
     scene.redis.tell(&["LPUSH", VALUE, "x"]);
-    assert_eq!(scene.lock("c").as_deref(), Some(""));
+    assert_eq!(scene.lock("c").as_deref(), Some("WRONGTYPE"));
 }
 
 #[test]

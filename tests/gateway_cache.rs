@@ -431,6 +431,24 @@ fn pages_that_wait_for_slow_clients_are_bounded_together() {
 }
 
 #[test]
+fn what_has_another_type_is_a_miss_that_says_why_and_gives_way() {
+    let (redis, upstream) = (RedisServer::start(), Upstream::start());
+    let gateway = serve(&upstream.url(), &redis, "");
+    expect(&get(&gateway, "/page", "a", "max-age=60"), 200, "MISS", "a");
+    wait_until("it is stored", || get(&gateway, "/page", "a", "max-age=60").head.text("x-cache").unwrap() == "HIT");
+    let keys: Vec<String> = redis::cmd("KEYS").arg("slidegate:c:*").query(&mut redis.connection()).expect("keys");
+    for key in &keys {
+        redis.tell(&["DEL", key]);
+        redis.tell(&["LPUSH", key, "x"]);
+    }
+    let told = || gateway.metrics().sum("slidegate_cache_unreadable_total", &[("cause", "other_type")]);
+    assert_eq!((keys.len(), told()), (2, 0.0));
+    expect(&get(&gateway, "/page", "b", "max-age=60"), 200, "MISS", "b");
+    assert_eq!(told(), 1.0);
+    wait_until("it is stored", || get(&gateway, "/page", "c", "max-age=60").head.text("x-cache").unwrap() == "HIT");
+}
+
+#[test]
 fn without_redis_pages_are_fetched() {
     let (mut redis, upstream) = (RedisServer::start(), Upstream::start());
     let gateway = serve(&upstream.url(), &redis, "");

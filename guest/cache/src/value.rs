@@ -73,6 +73,8 @@ pub fn value_head(value: &[u8]) -> ValueHead {
 pub enum UnreadableValue {
     /// It is nothing of this kind.
     Foreign,
+    /// It is no string of Redis.
+    OtherType,
     /// It has another version.
     Version,
     /// It is shorter or longer than it says.
@@ -368,8 +370,9 @@ impl<'a> Cursor<'a> {
 
 impl UnreadableValue {
     /// All there are.
-    pub const ALL: [UnreadableValue; 6] = [
+    pub const ALL: [UnreadableValue; 7] = [
         UnreadableValue::Foreign,
+        UnreadableValue::OtherType,
         UnreadableValue::Version,
         UnreadableValue::Truncated,
         UnreadableValue::Altered,
@@ -381,6 +384,7 @@ impl UnreadableValue {
     pub fn as_str(self) -> &'static str {
         match self {
             UnreadableValue::Foreign => "foreign",
+            UnreadableValue::OtherType => "other_type",
             UnreadableValue::Version => "version",
             UnreadableValue::Truncated => "truncated",
             UnreadableValue::Altered => "altered",

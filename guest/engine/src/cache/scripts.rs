@@ -34,8 +34,8 @@ if KEYS[4] then
   longer(KEYS[4])
   redis.call('SET', KEYS[5], ARGV[7], 'PX', math.max(ms, redis.call('PTTL', KEYS[5])))
 end
-redis.call('SET', KEYS[3], ARGV[4], 'PX', ms, 'NX')
-longer(KEYS[3])
+if type(redis.pcall('GET', KEYS[3])) == 'string' then longer(KEYS[3])
+else redis.call('SET', KEYS[3], ARGV[4], 'PX', ms) end
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ms)
 return 1";
 
@@ -50,11 +50,14 @@ return redis.call('DEL', KEYS[1])";
 /// KEYS: a lock, the value that it is for. ARGV: a token, for how many milliseconds it holds. Replies nothing if
 /// somebody has the lock; else what the value there begins with, as much as tells it from others: whoever read before,
 /// and got the lock since, knows by it whether somebody has stored another meanwhile. At once, so that nobody can do so
-/// between.
+/// between. What is no string begins with [`OTHER_TYPE`], as `MGET` tells it from nothing in no way.
 const LOCK: &str = "\
 if not redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return false end
 local head = redis.pcall('GETRANGE', KEYS[2], 0, 15)
-return type(head) == 'string' and head or ''";
+return type(head) == 'string' and head or 'WRONGTYPE'";
+
+/// How Redis calls a key of another type.
+pub(crate) const OTHER_TYPE: &[u8] = b"WRONGTYPE";
 
 /// One of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

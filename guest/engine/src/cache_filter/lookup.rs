@@ -3,7 +3,9 @@
 use alloc::{boxed::Box, rc::Rc, string::String, vec::Vec};
 use core::mem;
 
-use slidegate_cache::{CacheKey, CacheStatus, CachedValue, Forwarding, StoredResponse, ValueHead, vary_values};
+use slidegate_cache::{
+    CacheKey, CacheStatus, CachedValue, Forwarding, StoredResponse, UnreadableValue, ValueHead, value_head, vary_values,
+};
 
 use super::{
     CacheFilter, CacheTurn, Going, WAITING_MAX, answer,
@@ -14,6 +16,7 @@ use super::{
     standing::CacheStanding,
 };
 use crate::{
+    cache::scripts::OTHER_TYPE,
     store::{Ended, failure::FailureCause},
     streams::{WAITER_BYTES, Waiter},
     telemetry::{CacheTally, Saved},
@@ -390,11 +393,15 @@ impl CacheFilter {
     /// has stored another response and ended his lock since.
     fn got_lock(&mut self, id: u64, head: ValueHead, turn: &mut CacheTurn<'_>) {
         let Some(flight) = self.flights.get_mut(&id) else { return };
-        if head == flight.head {
-            return self.locked(id, true, turn);
+        let is_other_type = flight.head == ValueHead::default() && head == value_head(OTHER_TYPE);
+        if head != flight.head && !is_other_type {
+            flight.holds_lock = true;
+            return self.read_again(id, turn);
         }
-        flight.holds_lock = true;
-        self.read_again(id, turn);
+        if is_other_type {
+            self.tally(CacheTally::Unreadable(UnreadableValue::OtherType), turn);
+        }
+        self.locked(id, true, turn);
     }
 
     /// It is known who fetches the response: this flight, or somebody else.

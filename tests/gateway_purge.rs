@@ -74,6 +74,11 @@ fn order(gateway: &Gateway, token: Option<&str>, body: &str) -> (u16, String) {
     (answer.status(), answer.text())
 }
 
+/// How much was purged, failed or was refused, by the metric.
+fn counted(gateway: &Gateway, result: &str) -> Option<f64> {
+    gateway.metrics().find("slidegate_purges_total", &[("result", result)])
+}
+
 fn said(output: &Output) -> (Option<i32>, String) {
     let text = [&output.stdout[..], &output.stderr].concat();
     (output.status.code(), String::from_utf8(text).expect("text"))
@@ -112,6 +117,9 @@ fn what_is_purged_is_void_in_every_gateway_and_the_log_tells_of_it() {
         wait_until("it is void", || shown(&get(gateway, "/other", "newest")).1 == "newest");
     }
     assert_eq!(gateways[1].log_lines("purged").len(), 2);
+    let told = |gateway| ["url", "tag", "failed", "refused"].map(|result| counted(gateway, result));
+    let told = [told(&gateways[0]), told(&gateways[1])].map(|counts| counts.map(|count| count.expect("a counter")));
+    assert_eq!(told, [[1.0, 0.0, 0.0, 0.0], [0.0, 2.0, 0.0, 0.0]]);
     for gateway in &gateways {
         let log = gateway.log();
         assert!(!log.contains("secret") && !log.contains("news") && !log.contains(TOKEN), "{log}");
@@ -131,6 +139,7 @@ fn nobody_without_the_token_changes_anything() {
         let (status, text) = order(gateway, token, all);
         assert!(status == 401 && text.contains("admin.token"), "{status} {text}");
     }
+    assert_eq!(counted(gateway, "refused"), Some(5.0));
     assert_eq!(HttpClient::connect(gateway.admin()).get("/cache/purge", &[]).status(), 405);
     assert_eq!(shown(&get(gateway, "/page", "new")), ("HIT".to_owned(), "old".to_owned()));
     assert!(gateway.wait_log("refused").contains("127.0.0.1:"));
@@ -174,6 +183,8 @@ fn an_order_that_cannot_be_meant_is_told_why() {
     scene.redis.kill();
     let (status, text) = order(&gateway, Some(TOKEN), r#"{"tags": ["a"]}"#);
     assert!(status == 503 && text.contains("pages.static") && text.contains("cannot be used"), "{status} {text}");
+    // One was of a URL that is never kept, and one of a URL whose key would be too long.
+    assert_eq!(counted(&gateway, "failed"), Some(3.0));
     let limits = "filter: {rule_name: r, global_threshold: {query_per_day: 1}}";
     let other = Gateway::serve_file(&scene.file(&format!(", token: {TOKEN}"), limits));
     let (status, text) = order(&other, Some(TOKEN), r#"{"tags": ["a"]}"#);

@@ -20,7 +20,7 @@ use crate::gateway::health::{Health, ProbeReport};
 use crate::gateway::kept::{self, KeptError, Purged};
 use crate::gateway::plain_body::PeerBody;
 use crate::gateway::serving::{Serving, Workshop};
-use crate::gateway::telemetry::{self, ProcessMetrics};
+use crate::gateway::telemetry::{self, ProcessMetrics, PurgeResult};
 use crate::purge_order::{ORDER_BYTES_MAX, PURGE_PATH, PURGE_REFUSAL, PurgeOrder};
 
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -81,10 +81,12 @@ impl Purge {
             match purged {
                 Purged::Url(url) => {
                     count.0 += 1;
+                    telemetry::purged(PurgeResult::Url, 1);
                     tracing::info!(target: AUDIT, %client, kind = "url", url = kept::shown(url), "purged");
                 }
                 Purged::Tags(tags) => {
                     count.1 += tags.len();
+                    telemetry::purged(PurgeResult::Tag, tags.len() as u64);
                     for tag in tags {
                         let digest = kept::tag_shown(tag);
                         tracing::info!(target: AUDIT, %client, kind = "tag", digest, "purged");
@@ -105,6 +107,7 @@ impl Purge {
                 response(StatusCode::OK, "application/json", format!("{told}\n"))
             }
             Err(error) => {
+                telemetry::purged(PurgeResult::Failed, 1);
                 let status = match error {
                     KeptError::NoCache => StatusCode::NOT_FOUND,
                     KeptError::NotKept(_) => StatusCode::UNPROCESSABLE_ENTITY,
@@ -170,6 +173,7 @@ impl Admin {
         }
         let serving = self.serving.load_full();
         if let Err(refused) = admitted(&serving, request.headers()) {
+            telemetry::purged(PurgeResult::Refused, 1);
             self.refusals.tell(client, refused.status());
             return *refused;
         }

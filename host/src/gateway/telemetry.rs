@@ -26,6 +26,7 @@ const DURATION: &str = "slidegate_request_duration_seconds";
 const UPSTREAM_ERRORS: &str = "slidegate_upstream_errors_total";
 const IN_FLIGHT: &str = "slidegate_requests_in_flight";
 const RELOADS: &str = "slidegate_reloads_total";
+const PURGES: &str = "slidegate_purges_total";
 const RELOAD_OK: &str = "slidegate_config_last_reload_successful";
 const RELOAD_OK_TIME: &str = "slidegate_config_last_reload_success_timestamp_seconds";
 const BUILD_INFO: &str = "slidegate_build_info";
@@ -39,6 +40,21 @@ const HELD_BODIES: &str = "slidegate_held_body_bytes";
 const TRAPS: &str = "slidegate_component_traps_total";
 
 const RELOAD_RESULTS: [&str; 3] = ["ok", "unchanged", "failed"];
+
+const PURGE_RESULTS: [PurgeResult; 4] = [PurgeResult::Url, PurgeResult::Tag, PurgeResult::Failed, PurgeResult::Refused];
+
+/// What became of what was to be purged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PurgeResult {
+    /// A URL is purged.
+    Url,
+    /// A tag is.
+    Tag,
+    /// An order could not be carried out, or not all of it.
+    Failed,
+    /// Who gave an order may not.
+    Refused,
+}
 
 /// Seconds. From a decision that the instance remembers to a slow upstream.
 const DURATION_BUCKETS: [f64; 13] =
@@ -59,6 +75,10 @@ pub(crate) fn install() -> Result<ProcessMetrics, String> {
     describe_counter!(UPSTREAM_ERRORS, "Requests the upstream did not answer, by cause");
     describe_gauge!(IN_FLIGHT, "Requests not yet answered to the last byte");
     describe_counter!(RELOADS, "Reloads of the settings file, by result");
+    describe_counter!(
+        PURGES,
+        "What was purged from caches through the admin port, by kind, and orders that failed or were refused"
+    );
     describe_gauge!(
         RELOAD_OK,
         "1 if the settings file was taken when it was read last, 0 if it has mistakes and older settings are in force"
@@ -80,6 +100,7 @@ pub(crate) fn install() -> Result<ProcessMetrics, String> {
     // So that they are there before the first one, for alerts.
     counter!(TRAPS).increment(0);
     RELOAD_RESULTS.into_iter().for_each(|result| counter!(RELOADS, "result" => result).increment(0));
+    PURGE_RESULTS.into_iter().for_each(|result| purged(result, 0));
     gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     settings_taken();
     Ok(ProcessMetrics(registry))
@@ -185,6 +206,17 @@ fn held_bodies() {
         // Exact up to 2^53.
         gauge!(HELD_BODIES, "side" => side).set(bytes as f64);
     }
+}
+
+/// Counts what became of so many URLs, tags or orders.
+pub(crate) fn purged(result: PurgeResult, count: u64) {
+    let result = match result {
+        PurgeResult::Url => "url",
+        PurgeResult::Tag => "tag",
+        PurgeResult::Failed => "failed",
+        PurgeResult::Refused => "refused",
+    };
+    counter!(PURGES, "result" => result).increment(count);
 }
 
 /// Counts a reload that took the file, whether its settings are `ok` or `unchanged`.

@@ -1,24 +1,15 @@
 //! Other proxies, as they are, that ask the gateway for decisions, configured as its README shows it: what their
 //! clients get, and what becomes of requests while nobody decides.
 
-use std::{fs, net::SocketAddr, thread, time::Duration};
+use std::{net::SocketAddr, thread, time::Duration};
 
 use slidegate_tests::{
+    asking_proxies::{Surroundings, envoy_over_http, envoy_with, shown},
     gateway_process::{Gateway, wait_until},
     http_client::{Answer, HttpClient},
-    nginx::nginx,
-    program::{Program, free_address, installed},
+    program::{Program, free_address},
     upstream::Upstream,
 };
-
-/// The block of README that is marked so.
-fn shown(name: &str) -> String {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../host/README.md");
-    let readme = fs::read_to_string(path).expect("the gateway has a README");
-    let block = readme.split_once(&format!("<!-- proxy: {name} -->\n```")).expect("a marked block").1;
-    let block = block.split_once('\n').expect("a fence has a line").1;
-    block.split_once("```").expect("a block ends").0.to_owned()
-}
 
 /// A gateway that decides at an address that stays, and an upstream.
 struct Scene {
@@ -56,20 +47,8 @@ filter:
         self.gateway.as_ref().expect("it runs")
     }
 
-    /// A configuration of README with the ports of this scene in it, for a proxy at this address.
-    fn placed(&self, text: &str, proxy: SocketAddr) -> String {
-        text.replace("9191", &self.decide.port().to_string())
-            .replace("9001", &self.upstream.port().to_string())
-            .replace("8000", &proxy.port().to_string())
-    }
-
-    fn start(&self, program: &str, args: &[&str], file: &str, text: &str, more: &[(&str, &str)]) -> Program {
-        let address = free_address();
-        let more = more.iter().map(|(name, text)| (*name, self.placed(text, address)));
-        let files: Vec<(&str, String)> = [(file, self.placed(text, address))].into_iter().chain(more).collect();
-        let args: Vec<String> = args.iter().map(|arg| self.placed(arg, address)).collect();
-        let args: Vec<&str> = args.iter().map(String::as_str).collect();
-        Program::start(installed(program), &args, address, &files)
+    fn surroundings(&self) -> Surroundings {
+        Surroundings { decide: self.decide.port(), upstream: self.upstream.port() }
     }
 }
 
@@ -137,7 +116,7 @@ fn nginx_asks_by_a_subrequest() {
     let text = shown("nginx");
     let closed = text.lines().filter(|line| !line.contains("= @open;")).collect::<Vec<_>>().join("\n");
     assert_ne!(text.lines().count(), closed.lines().count());
-    let (open, closed) = (nginx(|at| scene.placed(&text, at), &[]), nginx(|at| scene.placed(&closed, at), &[]));
+    let (open, closed) = (scene.surroundings().nginx(&text), scene.surroundings().nginx(&closed));
     decided(&open, "a", true);
     decided(&closed, "b", true);
     passed_on(&scene, &open);
@@ -147,12 +126,9 @@ fn nginx_asks_by_a_subrequest() {
 #[test]
 fn caddy_asks_as_forward_auth_does() {
     let mut scene = Scene::new("");
-    let text = format!("{{\n\tadmin off\n\tpersist_config off\n}}\n{}", shown("caddy"));
+    let text = shown("caddy");
     let closed = format!("{}}}\n", text.split_once("\thandle_errors").expect("a way to let pass").0);
-    let start = |text: &str| {
-        scene.start("caddy", &["run", "--config", "Caddyfile", "--adapter", "caddyfile"], "Caddyfile", text, &[])
-    };
-    let (open, closed) = (start(&text), start(&closed));
+    let (open, closed) = (scene.surroundings().caddy(&text), scene.surroundings().caddy(&closed));
     decided(&open, "a", true);
     decided(&closed, "b", true);
     passed_on(&scene, &open);
@@ -166,13 +142,7 @@ fn caddy_asks_as_forward_auth_does() {
 #[test]
 fn traefik_asks_by_its_middleware() {
     let mut scene = Scene::new("");
-    let args = [
-        "--entrypoints.web.address=127.0.0.1:8000",
-        "--providers.file.filename=shop.yaml",
-        "--global.checknewversion=false",
-        "--global.sendanonymoususage=false",
-    ];
-    let traefik = scene.start("traefik", &args, "shop.yaml", &shown("traefik"), &[]);
+    let traefik = scene.surroundings().traefik(&shown("traefik"));
     // It listens before it has read where requests go.
     wait_until("it knows where requests go", || ask(&traefik, "begin").status() != 404);
     decided(&traefik, "a", false);
@@ -191,33 +161,14 @@ fn traefik_asks_by_its_middleware() {
 #[test]
 fn haproxy_asks_by_lua() {
     let mut scene = Scene::new("");
-    let (text, lua) = (shown("haproxy"), shown("haproxy lua"));
+    let text = shown("haproxy");
     let open = text.lines().filter(|line| !line.contains("-m str nothing")).collect::<Vec<_>>().join("\n") + "\n";
     assert_ne!(text.lines().count(), open.lines().count());
-    let start = |text: &str| {
-        scene.start("haproxy", &["-db", "-f", "haproxy.cfg"], "haproxy.cfg", text, &[("slidegate.lua", lua.as_str())])
-    };
-    let (open, closed) = (start(&open), start(&text));
+    let (open, closed) = (scene.surroundings().haproxy(&open), scene.surroundings().haproxy(&text));
     decided(&open, "a", true);
     decided(&closed, "b", true);
     passed_on(&scene, &open);
     undecided(&mut scene, &[(&open, 200), (&closed, 503)], true);
-}
-
-fn envoy(scene: &Scene, text: &str) -> Program {
-    let args = ["-c", "envoy.yaml", "--concurrency", "1", "--disable-hot-restart", "--log-level", "warning"];
-    scene.start("envoy", &args, "envoy.yaml", text, &[])
-}
-
-/// The configuration of README with another filter in the place of the one that asks.
-fn with_filter(filter: &str) -> String {
-    let text = shown("envoy");
-    let (before, rest) = text.split_once("                  - name: envoy.filters.http.ext_authz\n").expect("a filter");
-    let after = &rest[rest.find("                  - name: envoy.filters.http.router").expect("a router")..];
-    let mut lines = filter.lines();
-    let first = format!("                  - {}\n", lines.next().expect("a filter"));
-    let others: String = lines.map(|line| format!("                    {line}\n")).collect();
-    format!("{before}{first}{others}{after}")
 }
 
 #[test]
@@ -225,7 +176,7 @@ fn envoy_asks_in_grpc() {
     let mut scene = Scene::new("");
     let text = shown("envoy");
     let closed = text.replace("failure_mode_allow: true", "failure_mode_allow: false");
-    let (open, closed) = (envoy(&scene, &text), envoy(&scene, &closed));
+    let (open, closed) = (scene.surroundings().envoy(&text), scene.surroundings().envoy(&closed));
     decided(&open, "a", true);
     decided(&closed, "b", true);
     // The route that it names, and the address that it tells.
@@ -237,17 +188,9 @@ fn envoy_asks_in_grpc() {
 #[test]
 fn envoy_asks_over_http() {
     let mut scene = Scene::new("");
-    let text = with_filter(&shown("envoy http"));
-    // The settings of a route that this way has no use for, and HTTP/2.
-    let begin = text.find("                          typed_per_filter_config:").expect("settings of a route");
-    let end = begin + text[begin..].find("                http_filters:").expect("filters");
-    let text = format!("{}{}", &text[..begin], &text[end..]);
-    let text = text.replace(
-        "explicit_http_config: {http2_protocol_options: {}}",
-        "explicit_http_config: {http_protocol_options: {}}",
-    );
+    let text = envoy_over_http(&shown("envoy http"));
     let closed = text.replace("failure_mode_allow: true", "failure_mode_allow: false");
-    let (open, closed) = (envoy(&scene, &text), envoy(&scene, &closed));
+    let (open, closed) = (scene.surroundings().envoy(&text), scene.surroundings().envoy(&closed));
     decided(&open, "a", true);
     decided(&closed, "b", true);
     passed_on(&scene, &open);
@@ -257,9 +200,9 @@ fn envoy_asks_over_http() {
 #[test]
 fn envoy_asks_for_limits() {
     let mut scene = Scene::new("");
-    let text = with_filter(&shown("envoy rate limit"));
+    let text = envoy_with(&shown("envoy rate limit"));
     let closed = text.replace("failure_mode_deny: false", "failure_mode_deny: true");
-    let (open, closed) = (envoy(&scene, &text), envoy(&scene, &closed));
+    let (open, closed) = (scene.surroundings().envoy(&text), scene.surroundings().envoy(&closed));
     let told: Vec<u16> = (0..3).map(|_| ask(&open, "ignored").status()).collect();
     assert_eq!(told, [200, 200, 429]);
     let refused = ask(&closed, "ignored");

@@ -16,6 +16,7 @@ mod line;
 mod load;
 mod machine;
 mod peers;
+mod proxies;
 mod redis_cost;
 mod redis_usage;
 mod sample;
@@ -37,7 +38,7 @@ const USAGE: &str = "usage: just bench [--quick] [--component FILE] [TOPIC ...]
   --quick           few rounds, to see that it runs; nothing is written
   --component FILE  another component for the topics engine and memory; nothing is written
   TOPIC             engine, memory, size, check, redis, gateway, tls, tokens, sessions, cache, instructions, peers, lua,
-                    v8; all of them by default, and then dist/bench.md is written
+                    proxies, v8; all of them by default, and then dist/bench.md is written
 
 What is measured for these topics is written into tests/bench/README.md.";
 
@@ -92,7 +93,7 @@ impl Effort {
 
 type Topic = (&'static str, fn(&Effort) -> Vec<Table>);
 
-const TOPICS: [Topic; 14] = [
+const TOPICS: [Topic; 15] = [
     ("engine", engine_work::measure),
     ("memory", instance_memory::measure),
     ("size", component_size::measure),
@@ -106,6 +107,7 @@ const TOPICS: [Topic; 14] = [
     ("instructions", instructions::measure),
     ("peers", peers::measure),
     ("lua", peers::lua::measure),
+    ("proxies", proxies::measure),
     ("v8", v8::measure),
 ];
 

@@ -17,8 +17,8 @@ pub use clients::{
 };
 pub use readings::{footprint, metrics};
 pub use servers::{
-    background_server, certificates, fault_proxy, gateway_process, model, nginx, program, raw_upstream, redis_cluster,
-    redis_sentinels, redis_server, upstream,
+    asking_proxies, background_server, certificates, fault_proxy, gateway_process, model, nginx, program, raw_upstream,
+    redis_cluster, redis_sentinels, redis_server, upstream,
 };
 pub use slidegate_engine_tests::{
     case, conformance, documented, fuzzing, one_request, oracle, plain_request, promises, sessions, settlements, trace,

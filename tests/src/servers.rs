@@ -1,6 +1,7 @@
 //! Servers of a test's own, each a real one: gateways, Redis in all its forms, upstreams, and a proxy that spoils a
 //! connection.
 
+pub mod asking_proxies;
 pub mod background_server;
 pub mod certificates;
 pub mod fault_proxy;

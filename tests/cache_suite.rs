@@ -26,10 +26,21 @@ struct SuiteServer {
 
 impl SuiteServer {
     fn start() -> SuiteServer {
-        let port = free_port();
-        let process = suite("server", &port.to_string()).stdout(Stdio::null()).spawn().expect("node is there");
-        wait_until("the suite's server listens", || TcpStream::connect(("localhost", port)).is_ok());
-        SuiteServer { process, port }
+        for _ in 0..3 {
+            let port = free_port();
+            let process = suite("server", &port.to_string()).stdout(Stdio::null()).spawn().expect("node is there");
+            let mut server = SuiteServer { process, port };
+            let mut has_ended = false;
+            wait_until("the suite's server listens, or has ended", || {
+                has_ended = server.process.try_wait().expect("a child can be asked after").is_some();
+                has_ended || TcpStream::connect(("localhost", port)).is_ok()
+            });
+            if !has_ended {
+                return server;
+            }
+            // Somebody else may have taken the port meanwhile.
+        }
+        panic!("the suite's server ends each time: what it says stands above");
     }
 }
 

@@ -185,7 +185,7 @@ fn fail_over(ahead_s: i64, line: &str) {
     wait_until("the replica follows", || replica.tell(&["INFO", "replication"]).contains("master_link_status:up"));
     let mut scene = Scene::new(&master);
     scene.fill();
-    master.tell(&["WAIT", "1", "5000"]);
+    master.wait_followed();
     master.kill();
     replica.take_over(master.port());
     scene.jumped += Duration::from_secs(u64::try_from(ahead_s).unwrap_or_default());

@@ -158,7 +158,7 @@ fn a_master_is_lost(mut cluster: RedisCluster, gateway: &Gateway) {
     let values: Vec<String> = values_of_first(&cluster).take(4).collect();
     let full = values[0].clone();
     gateway.statuses("x-key", &full, 4);
-    assert_eq!(cluster.nodes[0].tell(&["WAIT", "1", "5000"]), "1");
+    cluster.nodes[0].wait_followed();
     let traffic = Traffic::start(gateway.listen(), 4, |connection, request| format!("{connection}-{request}"));
     sleep(Duration::from_millis(300));
     cluster.nodes[0].kill();

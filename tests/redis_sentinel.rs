@@ -86,7 +86,7 @@ fn a_lost_master_is_replaced() {
     check_counts(&gateway, "before");
     let traffic = traffic(&gateway);
     sleep(Duration::from_millis(300));
-    assert_eq!(all.servers[0].tell(&["WAIT", "1", "5000"]), "1");
+    all.servers[0].wait_followed();
     all.servers[0].kill();
     let promoted = all.wait_promoted();
     sleep(Duration::from_millis(2_000));
@@ -106,7 +106,7 @@ fn a_master_that_hands_on_its_role_is_left() {
     let (all, upstream) = (Sentinels::start(&[], ""), Upstream::start());
     let gateway = serve(&upstream, &format!("\"redis+sentinel://{}/{MASTER}\"", all.listed()));
     assert_eq!(gateway.statuses("x-key", "full", 4), [200, 200, 200, 429]);
-    assert_eq!(all.servers[0].tell(&["WAIT", "1", "5000"]), "1");
+    all.servers[0].wait_followed();
     let traffic = traffic(&gateway);
     sleep(Duration::from_millis(300));
     all.sentinels[0].tell(&["SENTINEL", "FAILOVER", MASTER]);
@@ -123,7 +123,7 @@ fn a_master_that_hangs_is_replaced() {
     let (all, upstream) = (Sentinels::start(&[], ""), Upstream::start());
     let gateway = serve(&upstream, &format!("\"redis+sentinel://{}/{MASTER}\"", all.listed()));
     assert_eq!(gateway.statuses("x-key", "full", 4), [200, 200, 200, 429]);
-    assert_eq!(all.servers[0].tell(&["WAIT", "1", "5000"]), "1");
+    all.servers[0].wait_followed();
     let traffic = traffic(&gateway);
     sleep(Duration::from_millis(300));
     all.servers[0].pause();

@@ -123,6 +123,23 @@ impl RedisServer {
         command.query(&mut self.client().get_connection_with_timeout(START_TIMEOUT)?)
     }
 
+    /// Waits until a replica has all that was written here.
+    ///
+    /// # Panics
+    ///
+    /// When none comes to have it.
+    pub fn wait_followed(&self) {
+        let mut connection = self.connection();
+        // Redis waits for what the connection itself has written: something that counts for nobody, in a slot of here.
+        let mut write = |n: i32| {
+            let key = format!("written-{n}");
+            redis::cmd("SET").arg(key).arg(1).arg("PX").arg(60_000).exec(&mut connection).is_ok()
+        };
+        assert!((0..1_000).any(&mut write), "something can be written");
+        let followers: usize = redis::cmd("WAIT").arg(1).arg(5_000).query(&mut connection).expect("it answers");
+        assert!(followers > 0, "no replica has it");
+    }
+
     /// What it answers to a command, as text.
     ///
     /// # Panics

@@ -26,7 +26,7 @@ const HOP_BY_HOP: [&str; 11] = [
 const FOR_ONE: [&str; 3] = ["set-cookie", "set-cookie2", "x-slidegate-session-set"];
 
 /// What fields begin with that limiters say of the client that asked.
-const OF_LIMITERS: [&str; 2] = ["x-ratelimit-", "x-slidegate-"];
+const OF_LIMITERS: [&str; 4] = ["anthropic-ratelimit-", "ratelimit", "x-ratelimit-", "x-slidegate-"];
 
 /// Header fields in their order, names in lower case.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -86,7 +86,7 @@ impl HeaderFields {
 #[inline]
 pub(crate) fn may_be_kept(name: &str) -> bool {
     // None begins with another letter, and most fields do.
-    if !name.starts_with(['a', 'c', 'h', 'k', 'p', 's', 't', 'u', 'x']) {
+    if !name.starts_with(['a', 'c', 'h', 'k', 'p', 'r', 's', 't', 'u', 'x']) {
         return true;
     }
     let is_for_one = FOR_ONE.contains(&name) || OF_LIMITERS.iter().any(|beginning| name.starts_with(beginning));

@@ -26,7 +26,7 @@ const FORWARDED_BIT: u32 = 1 << OVERRIDES.len();
 
 /// Fields by which applications take another host, scheme or path for the request's own: what one of them says is part
 /// of the key, or its sender would choose what others get.
-const OVERRIDES: [&str; 21] = [
+const OVERRIDES: [&str; 22] = [
     "front-end-https",
     "x-envoy-original-path",
     "x-forwarded-host",
@@ -40,6 +40,7 @@ const OVERRIDES: [&str; 21] = [
     "x-forwarded-ssl",
     "x-forwarded-uri",
     "x-host",
+    "x-http-host-override",
     "x-http-method",
     "x-http-method-override",
     "x-method-override",

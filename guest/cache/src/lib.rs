@@ -49,7 +49,9 @@ pub use fields::{DIGITS_MAX, HeaderFields, push_number};
 pub use freshness::{FreshnessTerms, Lifetime, initial_age_s};
 pub use invalidation::{is_safe, voided};
 pub use key::{CacheKey, KeyMaterial, KeyPart, KeyQuery, index_of, override_bit};
-pub use purge::{PURGES, PURGES_MAX, PurgeTag, VOID, is_void, purge_command, purge_tag, void_command, voided_before};
+pub use purge::{
+    PURGES, PURGES_MAX, PurgeTag, VOID, VOID_MS_MIN, is_void, purge_command, purge_tag, void_command, voided_before,
+};
 pub use stored::{Reuse, StoredResponse};
 pub use storing::{KeyScope, Uncacheable, may_store};
 pub use validation::{condition, is_conditional, is_for_the_server, is_not_modified, not_modified_fields};

@@ -16,7 +16,7 @@ pub const PURGES_MAX: usize = 10_000;
 
 /// A marker that voids an address lasts for so long at least, in milliseconds: longer than any response is under way
 /// that was asked for before.
-const PURGE_MS_MIN: u64 = 600_000;
+pub const VOID_MS_MIN: u64 = 600_000;
 
 /// What tells a tag from others: the beginning of its SHA-256.
 pub type PurgeTag = [u8; 12];
@@ -80,7 +80,7 @@ return clock";
 /// The words of the command that voids an address by the clock of Redis or by the caller's, if that is ahead; and
 /// whatever of it is under way.
 pub fn void_command(marker: &str, now_ms: Option<u64>) -> Vec<Vec<u8>> {
-    let words = ["EVAL", VOID, "1", marker, &shown(now_ms), &PURGE_MS_MIN.to_string(), "purge"];
+    let words = ["EVAL", VOID, "1", marker, &shown(now_ms), &VOID_MS_MIN.to_string(), "purge"];
     words.map(|word| word.as_bytes().to_vec()).into()
 }
 

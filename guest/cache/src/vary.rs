@@ -133,7 +133,8 @@ fn normalised(name: &str, request: &HeaderFields) -> Option<Vec<u8>> {
             let is_known = |coding: &Vec<u8>| CODINGS.contains(&&**coding) || matches!(&**coding, b"*" | b"identity");
             codings.filter(is_known).for_each(add_in_order);
         }
-        "accept-language" => request.elements(name).map(without_spaces).for_each(add_in_order),
+        // Their order may be a server's last word (RFC 9110, 12.5.4).
+        "accept-language" => list.extend(request.elements(name).map(without_spaces)),
         _ => list.extend(request.values(name).flat_map(elements).map(<[u8]>::to_vec)),
     }
     Some(list.join(&b','))
@@ -219,8 +220,9 @@ mod tests {
             ("foo", &["a"], &["A"], false),
             ("foo", &[], &[""], false),
             ("foo", &["\"a, b\""], &["\"a,b\""], false),
-            ("accept-language", &["en, de"], &["de, eN"], true),
-            ("accept-language", &["en;q=0.5, de"], &["de, en ; q=0.5"], true),
+            ("accept-language", &["en, de"], &["en ,dE"], true),
+            ("accept-language", &["en;q=0.5, de"], &["en ; q=0.5", "de"], true),
+            ("accept-language", &["en, de"], &["de, en"], false),
             ("accept-language", &["en;q=0.5, de"], &["de, en"], false),
             ("accept-encoding", &["gzip, br"], &["BR;q=0.1,x-gzip"], true),
             ("accept-encoding", &["gzip, br;q=0"], &["gzip"], true),

@@ -54,7 +54,8 @@ return redis.call('DEL', KEYS[1])";
 const LOCK: &str = "\
 if not redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return false end
 local head = redis.pcall('GETRANGE', KEYS[2], 0, 15)
-return type(head) == 'string' and head or 'WRONGTYPE'";
+if type(head) == 'string' then return head end
+return string.sub(head.err, 1, 9) == 'WRONGTYPE' and 'WRONGTYPE' or ''";
 
 /// How Redis calls a key of another type.
 pub(crate) const OTHER_TYPE: &[u8] = b"WRONGTYPE";

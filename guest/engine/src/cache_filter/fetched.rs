@@ -186,7 +186,7 @@ impl CacheFilter {
     ) -> NotedVerdict {
         let UpstreamAnswer { head, headers, is_failure } = answer;
         if is_failure {
-            fetch = match self.replaced(fetch, head.status, turn) {
+            fetch = match self.replaced(fetch, head, turn) {
                 Ok(verdict) => return verdict,
                 Err(fetch) => fetch,
             };
@@ -209,7 +209,7 @@ impl CacheFilter {
     fn replaced(
         &mut self,
         fetch: Box<Fetch>,
-        status: u16,
+        head: ResponseHead,
         turn: &mut CacheTurn<'_>,
     ) -> Result<NotedVerdict, Box<Fetch>> {
         let now_ms = now_ms(turn);
@@ -217,7 +217,7 @@ impl CacheFilter {
         if stored.is_none() && self.rules.fallback.is_none() {
             return Err(fetch);
         }
-        let told = CacheStatus { forwarded_status: Some(status), ..CacheStatus::forwarded(fetch.forwarding) };
+        let told = CacheStatus { forwarded_status: Some(head.status), ..CacheStatus::forwarded(fetch.forwarding) };
         let askers = self.ended(&fetch, turn);
         if let Some(stored) = stored {
             let told = CacheStatus { ttl_s: Some(stored.fresh_for_s(now_ms)), ..told };
@@ -235,6 +235,11 @@ impl CacheFilter {
         }
         let Some(fallback) = self.rules.fallback.clone() else { return Ok(NotedVerdict::pass()) };
         for asker in askers {
+            // What an upstream says to one request it may not say to another.
+            if head.origin == ResponseOrigin::Upstream {
+                self.send_alone(&asker, None, true, turn);
+                continue;
+            }
             let told = CacheStatus { is_collapsed: true, ..told };
             self.settle_with(&asker, answer::fallback(&fallback, &told), CacheTally::Fallback, turn);
         }

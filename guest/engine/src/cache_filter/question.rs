@@ -8,8 +8,8 @@ use alloc::{
 };
 
 use slidegate_cache::{
-    CacheKey, CachedValue, PURGES, PURGES_MAX, PurgeTag, StoredResponse, UnreadableValue, VARIANTS_MAX, ValueHead,
-    is_void, value_head, voided_before,
+    CacheKey, CachedValue, PURGES, PURGES_MAX, PurgeTag, StoredResponse, UnreadableValue, VARIANTS_MAX, VOID_MS_MIN,
+    ValueHead, is_void, value_head, voided_before,
 };
 
 use super::flight::{CacheAsker, kept_bytes};
@@ -21,10 +21,6 @@ use crate::{
     telemetry::CacheTally,
     verdict::Response,
 };
-
-/// A marker that voids an address lasts for so long at least, in milliseconds: a response may be under way that was
-/// asked for before.
-const VOID_MS_MIN: &[u8] = b"10000";
 
 /// A call beside what it brings and takes, in bytes.
 const CALL_BYTES: usize = 1_024;
@@ -193,9 +189,12 @@ impl CacheQuestion {
                 let keys = [lock.as_bytes(), key.as_bytes()];
                 scripts.command(CacheScript::Release, form, &keys, &[token.as_bytes(), value, kept_ms.as_bytes()])
             }
-            CacheQuestion::Void { scripts, marker, now_ms, .. } => {
-                scripts.command(CacheScript::Void, form, &[marker.as_bytes()], &[text(now_ms).as_bytes(), VOID_MS_MIN])
-            }
+            CacheQuestion::Void { scripts, marker, now_ms, .. } => scripts.command(
+                CacheScript::Void,
+                form,
+                &[marker.as_bytes()],
+                &[text(now_ms).as_bytes(), text(&VOID_MS_MIN).as_bytes()],
+            ),
         }
     }
 
@@ -365,7 +364,7 @@ mod tests {
         assert_eq!(words(&release(instead), Form::Sha)[2..], ["2", &lock, &value, "t", "p", "30"]);
         assert_eq!(words(&release(None), Form::Sha)[2..], ["2", &lock, &lock, "t", "", ""]);
         let void = CacheQuestion::Void { scripts, marker: marker.clone(), now_ms: 7, waiter: None };
-        assert_eq!(words(&void, Form::Sha)[2..], ["1", &marker, "7", "10000"]);
+        assert_eq!(words(&void, Form::Sha)[2..], ["1", &marker, "7", "600000"]);
     }
 
     #[test]

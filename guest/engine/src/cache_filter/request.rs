@@ -53,6 +53,7 @@ struct NamesTold {
     has_conditions: bool,
     has_directives: bool,
     has_consumer: bool,
+    has_credential: bool,
     /// Of those by which applications take another address.
     override_bits: u32,
     /// How many bytes all have.
@@ -73,6 +74,7 @@ impl NamesTold {
                 "cache-control" | "pragma" => told.has_directives = true,
                 CONSUMER => told.has_consumer = true,
                 name => {
+                    told.has_credential |= is_credential(name);
                     told.has_conditions |= name.starts_with("if-");
                     told.override_bits |= override_bit(name);
                 }
@@ -137,7 +139,9 @@ impl CacheableRequest {
         }
         let scope = complete(&mut material, rules, &service, request, &headers);
         let scope = scope.ok_or("it leads to a session, and nobody could say whose")?;
-        let scope = KeyScope { is_known: scope.is_known || told.has_consumer, ..scope };
+        let is_by_credential = || rules.headers.iter().any(|name| is_credential(name));
+        let is_known = scope.is_known || told.has_consumer || (told.has_credential && !is_by_credential());
+        let scope = KeyScope { is_known, ..scope };
         if material.bytes().len() > MATERIAL_MAX {
             return Err("its key would be too long");
         }
@@ -159,6 +163,15 @@ impl CacheableRequest {
             && !self.headers.has("authorization")
             && !is_conditional(&self.headers)
     }
+}
+
+/// Whether a field of this name tells who asks, as `authorization` does, which RFC 9111 knows.
+#[inline]
+fn is_credential(name: &str) -> bool {
+    matches!(
+        name,
+        "api-key" | "proxy-authorization" | "x-access-token" | "x-api-key" | "x-auth-token" | "x-goog-api-key"
+    )
 }
 
 /// Adds to the material of a request's key what is beside its address. Returns what that says of whose the response is.

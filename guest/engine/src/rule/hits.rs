@@ -6,7 +6,10 @@ use core::net::IpAddr;
 use super::{
     ClientIp, KeyEntry, KeyIndex, Limit, LimitKeys, OnMissing, Policy, RuleItem, RuleMatch, Source, Take, Trust,
 };
-use crate::request::{self, Choice, Chooser, RequestValue, RequestView};
+use crate::{
+    regexp::Pattern,
+    request::{self, Choice, Chooser, RequestValue, RequestView},
+};
 
 /// The header that authentication plugins leave the consumer's name in.
 pub(crate) const CONSUMER: &str = "x-mse-consumer";
@@ -271,6 +274,18 @@ impl LimitKeys {
 
     #[inline]
     fn position(&self, text: &[u8]) -> Option<usize> {
+        // Most lists are `*` alone, and to look into one costs a guest a call.
+        if self.is_any_first() { Some(0) } else { self.searched_position(text) }
+    }
+
+    /// Whether the first entry is for every text.
+    #[inline]
+    fn is_any_first(&self) -> bool {
+        matches!(&self.index, KeyIndex::Text { patterns, .. } if matches!(patterns.first(), Some((0, Pattern::Any))))
+    }
+
+    #[inline(never)]
+    fn searched_position(&self, text: &[u8]) -> Option<usize> {
         let KeyIndex::Text { exact, patterns } = &self.index else { return None };
         let found = exact.binary_search_by(|(key, _)| key.as_slice().cmp(text)).ok();
         let exact = found.and_then(|at| exact.get(at)).map(|(_, entry)| *entry);

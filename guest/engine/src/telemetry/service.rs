@@ -92,8 +92,13 @@ impl ServiceLines {
     }
 
     /// A call succeeded. Says so if the service ailed, as loud as that was said.
+    #[inline]
     pub(super) fn answered(&mut self, now_ns: u64) -> Option<Line> {
-        let cause = self.ailing?;
+        self.ailing.and_then(|cause| self.answers_again(cause, now_ns))
+    }
+
+    #[inline(never)]
+    fn answers_again(&mut self, cause: FailureCause, now_ns: u64) -> Option<Line> {
         if now_ns.saturating_sub(self.failed_ns) < WELL_NS && !self.may_say(now_ns) {
             return None;
         }

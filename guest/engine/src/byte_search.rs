@@ -10,24 +10,30 @@ const WORD_BYTES: usize = size_of::<u64>();
 
 /// The first end of a line: a line feed or a carriage return.
 #[inline]
-pub(super) fn line_end(bytes: &[u8]) -> Option<usize> {
+pub(crate) fn line_end(bytes: &[u8]) -> Option<usize> {
     first(bytes, |word| equal(word, b'\n') | equal(word, b'\r'))
 }
 
 /// The first quotation mark or backslash.
 #[inline]
-pub(super) fn quote_or_escape(bytes: &[u8]) -> Option<usize> {
+pub(crate) fn quote_or_escape(bytes: &[u8]) -> Option<usize> {
     first(bytes, |word| equal(word, b'"') | equal(word, b'\\'))
 }
 
 /// The first quotation mark, brace or bracket.
 #[inline]
-pub(super) fn quote_or_bracket(bytes: &[u8]) -> Option<usize> {
+pub(crate) fn quote_or_bracket(bytes: &[u8]) -> Option<usize> {
     // Braces are brackets with this bit set; no other sign becomes a brace by it.
     first(bytes, |word| {
         let braces = word | (ONES * 0x20);
         equal(word, b'"') | equal(braces, b'{') | equal(braces, b'}')
     })
+}
+
+/// The first percent sign or brace.
+#[inline]
+pub(crate) fn percent_or_brace(bytes: &[u8]) -> Option<usize> {
+    first(bytes, |word| equal(word, b'%') | equal(word, b'{') | equal(word, b'}'))
 }
 
 /// The first byte of which the highest bit is set in what `found` makes of its word, where it may be set wrongly only
@@ -71,13 +77,14 @@ mod tests {
     proptest! {
         #[test]
         fn the_first_is_found_wherever_it_stands(
-            bytes in proptest::collection::vec(prop_oneof![any::<u8>(), b'\t'..=b'\x0e', b'!'..=b'#', b'Z'..=b'^',
+            bytes in proptest::collection::vec(prop_oneof![any::<u8>(), b'\t'..=b'\x0e', b'!'..=b'&', b'Z'..=b'^',
                 b'z'..=b'~'], 0..40),
         ) {
             let at = |signs: &[u8]| bytes.iter().position(|byte| signs.contains(byte));
             prop_assert_eq!(line_end(&bytes), at(b"\n\r"));
             prop_assert_eq!(quote_or_escape(&bytes), at(b"\"\\"));
             prop_assert_eq!(quote_or_bracket(&bytes), at(b"\"{}[]"));
+            prop_assert_eq!(percent_or_brace(&bytes), at(b"%{}"));
         }
     }
 
@@ -92,6 +99,7 @@ mod tests {
                     assert_eq!(line_end(&bytes), found(b"\n\r"));
                     assert_eq!(quote_or_escape(&bytes), found(b"\"\\"));
                     assert_eq!(quote_or_bracket(&bytes), found(b"\"{}[]"));
+                    assert_eq!(percent_or_brace(&bytes), found(b"%{}"));
                 }
             }
         }

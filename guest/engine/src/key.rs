@@ -28,6 +28,7 @@ use core::mem;
 use slidegate_cache::{DIGITS_MAX, push_number};
 
 use crate::{
+    byte_search,
     rule::{Limit, LimitBy, LimitUnit, RuleItem, Source, hits::Partition},
     value_hash::{ValueHash, hex},
 };
@@ -187,32 +188,32 @@ fn spell(text: &mut Vec<u8>, hash: Option<&ValueHash>, value: &[u8]) {
             text.extend_from_slice(b"%hmac:");
             text.extend_from_slice(&hash.code(value));
         }
-        None if value.len() > VALUE_MAX => {
-            text.extend_from_slice(b"%sha1:");
-            text.extend_from_slice(sha1_smol::Sha1::from(value).digest().to_string().as_bytes());
+        // Nearly always so, which costs a guest least to find out for eight bytes at a time.
+        None if value.len() <= VALUE_MAX && byte_search::percent_or_brace(value).is_none() => {
+            text.extend_from_slice(value);
         }
-        None => escape(text, value, |byte| matches!(byte, b'%' | b'{' | b'}')),
+        None => spell_otherwise(text, value),
     }
 }
 
-#[inline]
+#[inline(never)]
+fn spell_otherwise(text: &mut Vec<u8>, value: &[u8]) {
+    if value.len() <= VALUE_MAX {
+        return escape(text, value, |byte| matches!(byte, b'%' | b'{' | b'}'));
+    }
+    text.extend_from_slice(b"%sha1:");
+    text.extend_from_slice(sha1_smol::Sha1::from(value).digest().to_string().as_bytes());
+}
+
 fn is_structure(byte: u8) -> bool {
     matches!(byte, b'%' | b':' | b'{' | b'}') || byte.is_ascii_control()
 }
 
 /// Appends a text with the bytes of a kind percent-encoded. Costs about what copying costs, whatever the text:
 /// strangers choose it.
-#[inline]
-pub(crate) fn escape(key: &mut Vec<u8>, text: &[u8], structure: impl Fn(u8) -> bool) {
+pub(crate) fn escape(key: &mut Vec<u8>, text: &[u8], structure: fn(u8) -> bool) {
     key.reserve(text.len());
     let mut rest = text;
-    // Nearly always there is none, which costs a guest least to find out for eight bytes at a time.
-    let is_any = |bytes: &[u8]| bytes.iter().fold(false, |any, byte| any | structure(*byte));
-    let (words, end) = text.as_chunks::<8>();
-    if !words.iter().any(|word| is_any(word)) && !is_any(end) {
-        key.extend_from_slice(text);
-        return;
-    }
     while let Some(at) = rest.iter().position(|byte| structure(*byte))
         && let Some((plain, [escaped, behind @ ..])) = rest.split_at_checked(at)
     {

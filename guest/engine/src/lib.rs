@@ -58,6 +58,7 @@ extern crate alloc;
 mod adapter;
 mod base64;
 mod body;
+mod byte_search;
 pub mod cache;
 mod cache_filter;
 mod chain;

@@ -4,7 +4,6 @@
 //! Only objects' members at known places count, never what stands inside a text. What makes no sense tells nothing, and
 //! stops nothing.
 
-mod byte_search;
 mod cut_reader;
 mod event_frames;
 mod event_lines;

@@ -1,10 +1,8 @@
 //! Server-sent events (<https://html.spec.whatwg.org/multipage/server-sent-events.html>), of which only the data
 //! counts.
 
-use super::{
-    byte_search,
-    json_scanner::{JsonDocument, JsonScanner},
-};
+use super::json_scanner::{JsonDocument, JsonScanner};
+use crate::byte_search;
 
 /// Where in an event stream of lines the last byte was.
 #[derive(Debug, Clone, Copy, Default)]

@@ -2,7 +2,8 @@
 //!
 //! What is not JSON is read as what it most looks like. Documents may follow each other, with anything between them.
 
-use super::{byte_search, json_number::JsonNumber};
+use super::json_number::JsonNumber;
+use crate::byte_search;
 
 /// The longest name that may be known, in bytes.
 const NAME_BYTES_MAX: usize = 32;

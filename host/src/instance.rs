@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
+use std::vec::Drain;
 
 use http::HeaderMap;
 use wasmtime::Store;
@@ -306,6 +307,11 @@ impl Instance {
     /// answered once, by [`on_redis_replies`](Self::on_redis_replies).
     pub fn take_calls(&mut self) -> Vec<Call> {
         self.ctx().take_calls()
+    }
+
+    /// The same for who is done with them at once: their list keeps its memory.
+    pub(crate) fn drain_calls(&mut self) -> Drain<'_, Call> {
+        self.ctx().drain_calls()
     }
 
     /// The streams settled since the last time by something other than their own hook.

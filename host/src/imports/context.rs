@@ -1,7 +1,9 @@
 //! What the imports of one instance know of it, and collect for whoever runs it.
 
+use std::collections::hash_map::{Entry, OccupiedEntry};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::vec::Drain;
 
 use ::http::HeaderMap;
 
@@ -32,6 +34,9 @@ pub(super) const ANNOTATION_BYTES_MAX: usize = 256;
 /// Most commands of one instance that wait for an answer. Above it, calls fail as if Redis could
 /// not be reached, which is what a backlog of this length means.
 const UNANSWERED_MAX: usize = 65_536;
+
+/// For so many commands of one call into the component there is always memory.
+const CALLS_KEPT: usize = 256;
 
 /// One Redis command that the component asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -182,10 +187,11 @@ impl Ctx {
 
     /// Ends the open phase of a stream, by a hook that said that the stream goes on.
     pub fn pass(&mut self, stream: StreamId, wants: Wants) {
-        let Some(state) = self.streams.get_mut(&stream) else { return };
+        let Entry::Occupied(mut entry) = self.streams.entry(stream) else { return };
+        let state = entry.get_mut();
         state.close();
         state.wants = wants;
-        self.drop_if_finished(stream);
+        drop_if_finished(entry, &mut self.finished);
     }
 
     /// Ends a stream. Whether `on-done` is to be called: the component still knows it.
@@ -203,7 +209,12 @@ impl Ctx {
 
     /// The Redis commands asked for since the last time, in the order asked.
     pub fn take_calls(&mut self) -> Vec<Call> {
-        std::mem::take(&mut self.calls)
+        self.drain_calls().collect()
+    }
+
+    /// The same for who is done with them at once: their list keeps its memory.
+    pub(crate) fn drain_calls(&mut self) -> Drain<'_, Call> {
+        self.calls.drain(..)
     }
 
     /// Whether the component answered a stream whose response had begun. That was ignored, but the component takes the
@@ -226,6 +237,7 @@ impl Ctx {
     /// To be called before each call into the component. What it said of streams that it knows no more, and nobody
     /// took, is let go.
     pub fn begin_call(&mut self) {
+        self.calls.shrink_to(CALLS_KEPT);
         for stream in std::mem::take(&mut self.finished) {
             if self.streams.get(&stream).is_some_and(|state| !state.is_known()) {
                 self.streams.remove(&stream);
@@ -262,7 +274,11 @@ impl Ctx {
     /// Settles a stream if its phase is open and this kind of outcome can end it; otherwise the
     /// outcome is dropped, as the contract says of a second one.
     pub fn settle(&mut self, stream: StreamId, outcome: Outcome) {
-        let Some(state) = self.streams.get_mut(&stream).filter(|state| state.open) else { return };
+        let Entry::Occupied(mut entry) = self.streams.entry(stream) else { return };
+        let state = entry.get_mut();
+        if !state.open {
+            return;
+        }
         match &outcome {
             Outcome::Respond(_) if state.reached == Phase::ResponseBody => {
                 state.answered_late = true;
@@ -272,17 +288,8 @@ impl Ctx {
             Outcome::Pass(pass) => state.wants = pass.wants,
         }
         state.close();
+        drop_if_finished(entry, &mut self.finished);
         self.outcomes.push((stream, outcome));
-        self.drop_if_finished(stream);
-    }
-
-    /// A stream that wants nothing more is kept only for what is still to be said of it.
-    fn drop_if_finished(&mut self, stream: StreamId) {
-        match self.streams.get(&stream) {
-            Some(state) if state.is_known() => {}
-            Some(state) if !state.annotations.is_empty() => self.finished.push(stream),
-            _ => drop(self.streams.remove(&stream)),
-        }
     }
 
     /// The request of a stream whose request phase is undecided.
@@ -308,6 +315,19 @@ impl Ctx {
 
     pub(super) fn ask_to_wake(&mut self, at: MonotonicNs) {
         self.wake_at = Some(self.wake_at.map_or(at, |earlier| earlier.min(at)));
+    }
+}
+
+/// A stream that wants nothing more is kept only for what is still to be said of it.
+fn drop_if_finished(entry: OccupiedEntry<'_, StreamId, StreamState>, finished: &mut Vec<StreamId>) {
+    let state = entry.get();
+    if state.is_known() {
+        return;
+    }
+    if state.annotations.is_empty() {
+        entry.remove();
+    } else {
+        finished.push(*entry.key());
     }
 }
 

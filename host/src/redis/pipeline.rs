@@ -372,6 +372,7 @@ fn encode(command: &Command, out: &mut Vec<u8>) {
 }
 
 /// In one piece where it is short, as nearly all are.
+#[inline]
 fn length(kind: u8, length: usize, out: &mut Vec<u8>) {
     match length {
         0..=9 => out.extend_from_slice(&[kind, b'0' + length as u8, b'\r', b'\n']),

@@ -390,7 +390,7 @@ impl Core {
 
     /// Sends what the instance asked for, in order.
     fn send_calls(&self, instance: &mut Instance, generation: u64) {
-        for Call { id, service, command } in instance.take_calls() {
+        for Call { id, service, command } in instance.drain_calls() {
             let Some(connection) = self.connections.get(service) else { continue };
             self.replies.await_reply(generation, id, |recipient| connection.call_to(command, recipient));
         }

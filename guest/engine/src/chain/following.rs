@@ -21,6 +21,7 @@ use crate::{
 impl Engine {
     /// A piece of a request's body has arrived. `Wait`, of a body that is held: nothing goes on yet; the next piece is
     /// to be shown all the same.
+    #[inline(never)]
     pub fn on_request_body(&mut self, stream: u64, piece: BodyPiece<'_>, now_ns: u64) -> Step {
         self.show_piece(stream, StreamPhase::RequestBody, piece, now_ns)
     }
@@ -86,6 +87,7 @@ impl Engine {
 
     /// No more requests come, and the engine is let go: the last chance to send what was put off. To be followed by
     /// [`Engine::poll`]; what is answered to its commands need not be told.
+    #[inline(never)]
     pub fn on_retire(&mut self, now_ns: u64) {
         for (at, filter) in self.filters.iter_mut().enumerate() {
             filter.on_retire(at, &mut self.shared, now_ns);
@@ -155,6 +157,7 @@ impl Engine {
 
     /// A piece of a request's body passes beside its response. Filters that watch it see it, but what becomes of the
     /// request is decided.
+    #[inline(never)]
     fn show_late(&mut self, stream: u64, piece: BodyPiece<'_>, now_ns: u64) -> Step {
         let count = self.shared.streams.followed(stream).map_or(0, |followed| followed.followers.len());
         for place in 0..count {
@@ -170,7 +173,7 @@ impl Engine {
     }
 
     /// A filter has settled a stream whose request had passed. None: it does not wait for that any more.
-    #[inline]
+    #[inline(never)]
     pub(super) fn settle_followed(&mut self, waiter: &Waiter, settled: NotedVerdict, now_ns: u64) -> Option<Step> {
         let place = self.shared.streams.followed(waiter.stream)?.place(waiter)?;
         match self.take_note(*waiter, place, Some(settled)) {
@@ -199,7 +202,7 @@ impl Engine {
     }
 
     /// Notes what a follower makes of the stream. Returns its answer, if that is one.
-    #[inline]
+    #[inline(never)]
     fn take_note(&mut self, waiter: Waiter, place: usize, verdict: Option<NotedVerdict>) -> Option<Response> {
         let stream = waiter.stream;
         let followed = self.shared.streams.followed(stream)?;

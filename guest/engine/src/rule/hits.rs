@@ -327,11 +327,10 @@ impl<'r, 'a, View: RequestView> RequestFacts<'r, 'a, View> {
         if is_same_name(known, name) {
             return value.as_deref();
         }
-        let others = self.headers.get_or_insert_default();
-        once(others, name, || request.header(name)).and_then(|value| value.as_deref())
+        other_header(request, &mut self.headers, name)
     }
 
-    #[inline]
+    #[inline(never)]
     fn header_values(&mut self, name: &'a str) -> &[Vec<u8>] {
         let request = self.request;
         once(self.lists.get_or_insert_default(), name, || request.header_values(name)).map_or(&[], Vec::as_slice)
@@ -355,12 +354,12 @@ impl<'r, 'a, View: RequestView> RequestFacts<'r, 'a, View> {
 
     /// The values of a header that a rule goes by, without white space around them, which not every server takes for a
     /// part of them.
-    #[inline]
+    #[inline(never)]
     fn header_choice<'s>(
         &'s mut self,
         name: &'a str,
         take: Take,
-        value: impl Fn(&'s [u8]) -> RequestValue<'s>,
+        value: fn(&'s [u8]) -> RequestValue<'s>,
     ) -> Choice<'s> {
         let mut chooser = Chooser::new(take);
         // Most requests have one field that is not empty: then one host call does.
@@ -382,6 +381,16 @@ impl<'r, 'a, View: RequestView> RequestFacts<'r, 'a, View> {
         });
         written.or_else(|| request::address(self.request.source_address()?.as_bytes()))
     }
+}
+
+/// A header that is not the first that is looked at.
+#[inline(never)]
+fn other_header<'a, 'f>(
+    request: &impl RequestView,
+    others: &'f mut Option<Box<Facts<'a, Option<Vec<u8>>>>>,
+    name: &'a str,
+) -> Option<&'f [u8]> {
+    once(others.get_or_insert_default(), name, || request.header(name)).and_then(|value| value.as_deref())
 }
 
 /// The fact of this name, read if it has not been. There are a handful at most.

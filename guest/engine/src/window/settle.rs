@@ -133,6 +133,7 @@ impl Default for SettleScript {
 impl SettleScript {
     /// The command that settles this, and asks for these charges, one for each key, `units` times over, by Redis' own
     /// clock. All keys share a hash tag. Without keys it settles only.
+    #[inline(never)]
     pub fn command(
         &self,
         form: Form,

@@ -76,7 +76,6 @@ mod limiter;
 pub mod local;
 mod memory_budget;
 mod name;
-mod negative_cache;
 mod numbers;
 mod plan;
 mod random_pool;

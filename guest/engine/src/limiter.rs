@@ -5,6 +5,7 @@ mod cutting;
 mod estimate;
 mod flight;
 mod memory;
+mod negative_cache;
 mod new_keys;
 mod note;
 mod question;

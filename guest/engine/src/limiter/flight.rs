@@ -9,11 +9,11 @@ use alloc::{boxed::Box, rc::Rc, vec, vec::Vec};
 
 use super::{
     Limiter, Turn, count,
+    negative_cache::{Learnt, Lookup},
     question::{Asker, Flight, Question, call_bytes},
     settled::{Decided, tally},
 };
 use crate::{
-    negative_cache::{Learnt, Lookup},
     plan::Plan,
     rule::{GLOBAL, Policy, owner_name},
     store::{Answered, Ended, Permit, failure::FailureCause},

@@ -3,8 +3,8 @@
 
 use alloc::collections::BTreeMap;
 
-use super::{estimate::OutputMeans, new_keys::NewKeys};
-use crate::{local::LocalWindows, negative_cache::NegativeCache};
+use super::{estimate::OutputMeans, negative_cache::NegativeCache, new_keys::NewKeys};
+use crate::local::LocalWindows;
 
 /// Windows, and what saves calls.
 #[derive(Debug, Default)]

@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// So many are remembered at most.
-pub(crate) const REFUSALS_MAX: usize = 4_096;
+const REFUSALS_MAX: usize = 4_096;
 
 /// And so many bytes, as values come from strangers.
 const BYTES_MAX: usize = 2_000_000;
@@ -35,7 +35,7 @@ const TOKENS_HOLD_US: u64 = 250_000;
 
 /// What a look into the cache finds of a request.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Lookup {
+pub(super) enum Lookup {
     /// It is refused, and this is where all its limits stand, as Redis would say.
     Standings(Vec<Standing>),
     /// The limit at this place of its plan refuses it; Redis has to say when it would not, and where the others stand.
@@ -50,7 +50,7 @@ pub(crate) enum Lookup {
 /// older is forgotten and the newer takes its place. So what was not used for longest goes first, and no order has to
 /// be kept.
 #[derive(Debug, Default)]
-pub(crate) struct NegativeCache {
+pub(super) struct NegativeCache {
     newer: Generation,
     older: Generation,
 }
@@ -66,12 +66,12 @@ struct Generation {
 
 /// When a refusal was learnt.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Learnt {
+pub(super) struct Learnt {
     /// When a call would have left that had the minimum delay and met this refusal: from then on it counts how long
     /// nothing fits.
-    pub(crate) left_ns: u64,
+    pub(super) left_ns: u64,
     /// When Redis had answered: from then on clients count.
-    pub(crate) answered_ns: u64,
+    pub(super) answered_ns: u64,
 }
 
 #[derive(Debug)]
@@ -92,7 +92,7 @@ struct NegativeEntry {
 impl NegativeCache {
     /// Remembers which limits refused a request of this plan. `is_steady`: as long as they refuse, nobody charges the
     /// plan's other limits.
-    pub(crate) fn remember(
+    pub(super) fn remember(
         &mut self,
         service: u32,
         plan: &Rc<Plan>,
@@ -125,7 +125,7 @@ impl NegativeCache {
 
     /// What is known of a request of this plan by answers that are no older than `age_max_ns`.
     #[inline]
-    pub(crate) fn find(&mut self, service: u32, plan: &Plan, age_max_ns: u64, now_ns: u64) -> Lookup {
+    pub(super) fn find(&mut self, service: u32, plan: &Plan, age_max_ns: u64, now_ns: u64) -> Lookup {
         let (mut standings, mut refused) = (Vec::new(), None);
         for (at, (key, charge)) in
             plan.keys.iter().zip(&plan.charges).enumerate().filter(|(_, (_, charge))| charge.enforced)
@@ -151,19 +151,19 @@ impl NegativeCache {
 
     /// Whether no refusal is remembered.
     #[inline]
-    pub(crate) fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.newer.refusals + self.older.refusals == 0
     }
 
     /// Forgets the refusal of a key: something is given back.
-    pub(crate) fn forget_key(&mut self, service: u32, key: &[u8]) {
+    pub(super) fn forget_key(&mut self, service: u32, key: &[u8]) {
         let key = Sought::new(key);
         self.newer.remove(service, key);
         self.older.remove(service, key);
     }
 
     /// Forgets what a service said: its clock was set, and when room appears it would say anew.
-    pub(crate) fn forget(&mut self, service: u32) {
+    pub(super) fn forget(&mut self, service: u32) {
         self.newer.forget(service);
         self.older.forget(service);
     }

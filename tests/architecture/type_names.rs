@@ -19,7 +19,7 @@ const SHARED: [(&str, &str); 8] = [
     ),
     ("InFlight", "the requests whose phase is not over, as each adapter finds them again for the engine"),
     ("PlatformSignals", "one for each platform, of which one is compiled"),
-    ("Question", "what Redis is asked: each kind of filter has its own, the chain one of any kind, `explain` another"),
+    ("Question", "what Redis is asked: by the chain, one of any kind of filter, and by `explain`"),
     (
         "Request",
         "the request in flight, as the host shows it to the contract and as each adapter shows it to the engine",

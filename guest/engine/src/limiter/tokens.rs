@@ -10,7 +10,7 @@ use super::{
     Limiter, Turn,
     estimate::{RequestTokens, of_body},
     note::Note,
-    question::{Asker, Question},
+    question::{Asker, LimitQuestion},
     reservation::{FOLLOWED, Reservation, ReservedIn, bytes_for},
     reserved_limit::{ReservedLimit, charged},
     settled::Decided,
@@ -75,7 +75,7 @@ impl Limiter {
     pub(super) fn admitted(
         &mut self,
         service: u32,
-        call: &Question,
+        call: &LimitQuestion,
         batch: &Batch,
         asker: &Asker,
         decision: &Decision,

@@ -61,7 +61,7 @@ async fn what_it_tells_of_redis_is_what_the_script_decides_and_nothing_is_charge
         let filter = &unknown.filters[0];
         assert_eq!(
             (filter.kind.as_str(), filter.policy.as_deref(), filter.verdict),
-            ("limiter", Some(""), ExplainedVerdict::Open)
+            ("limiter", Some(""), ExplainedVerdict::Depend)
         );
         assert!(
             matches!(&filter.rules[0].outcome, RuleOutcome::Applies(entry) if entry == "rule_items[0].limit_keys[0]")

@@ -20,7 +20,7 @@ export namespace explanation {
         /** It would be answered. */
         | "respond"
         /** That depends on what the questions tell. */
-        | "open";
+        | "depend";
 
     /** How a limit stands. */
     export interface LimitState {

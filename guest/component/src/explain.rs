@@ -29,7 +29,7 @@ fn filter(filter: engine::FilterMet) -> FilterMet {
         verdict: match filter.would {
             engine::Would::Pass => Verdict::Pass,
             engine::Would::Respond => Verdict::Respond,
-            engine::Would::Depend => Verdict::Open,
+            engine::Would::Depend => Verdict::Depend,
         },
         reason: filter.reason,
         rules: filter.rules.into_iter().map(rule).collect(),

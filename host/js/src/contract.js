@@ -114,7 +114,7 @@ export const change = variant({ counter: u64, gauge: f64, histogram: list(bucket
 // explanation
 
 export const question = record({ service: u32, command });
-export const verdict = enumeration("pass", "respond", "open");
+export const verdict = enumeration("pass", "respond", "depend");
 export const limitState = record({ used: u64, left: u64, roomAfterUs: u64 });
 export const limitMet = record({
   limit: u64,

@@ -164,7 +164,7 @@ impl StoredFound {
         match self.verdict {
             ExplainedVerdict::Respond => "stored",
             ExplainedVerdict::Pass => "upstream",
-            ExplainedVerdict::Open => "unknown",
+            ExplainedVerdict::Depend => "unknown",
         }
     }
 

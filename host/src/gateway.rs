@@ -34,6 +34,7 @@ mod proxy;
 mod reload;
 mod routes;
 mod secured;
+mod seen_body;
 mod served;
 mod server;
 mod service;

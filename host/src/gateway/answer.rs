@@ -131,6 +131,16 @@ pub(crate) fn no_room() -> slidegate::Response {
     }
 }
 
+/// The answer to a request whose body is more than a filter that holds it may be shown.
+pub(crate) fn too_large() -> slidegate::Response {
+    slidegate::Response {
+        status: 413,
+        headers: Vec::new(),
+        body: b"the request's body is larger than can be looked at\n".to_vec(),
+        details: "gateway.body_too_large".to_owned(),
+    }
+}
+
 pub(crate) fn parts(status: StatusCode) -> Parts {
     let (mut parts, ()) = Response::new(()).into_parts();
     parts.status = status;

@@ -7,21 +7,20 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use hyper::body::Frame;
-use slidegate::{BodySide, BodyStep, Coding, HeaderEdit, Interest, Released, Response, Stream};
+use slidegate::{BodySide, BodyStep, HeaderEdit, Interest, Response, Stream};
 use tokio::sync::oneshot;
 
-use crate::gateway::answer::no_room;
-use crate::gateway::decoding::{Coded, DecodedSink, Decoder, OF_ANSWERS, OF_REQUESTS};
+use crate::gateway::answer::{no_room, too_large};
+use crate::gateway::decoding::Coded;
 use crate::gateway::plain_body::{BodyError, BrokenOff, PlainBody};
+use crate::gateway::seen_body::SeenBody;
 use crate::gateway::upload::Upload;
 
 /// A body that is shown to the filter piece by piece, as whoever sends it on asks for it.
 pub(crate) struct FilteredBody {
     /// Nothing, once no more is asked of it.
     source: PlainBody,
-    stream: Arc<Stream>,
-    side: BodySide,
-    view: BodyView,
+    shown: SeenBody,
     /// None of a response's body.
     request: Option<RequestSide>,
     /// What the filter has let go, and was not taken yet.
@@ -35,23 +34,6 @@ pub(crate) struct FilteredBody {
     is_broken: bool,
     /// How much is still to be taken, where that is known.
     length: Option<u64>,
-}
-
-/// How a body is shown.
-enum BodyView {
-    /// As it is.
-    Plain(Coding),
-    /// Without its coding. Of a response only if it is watched, as nothing can be put into one whose headers have gone.
-    Decoded(Box<Decoder<Shower>>),
-}
-
-/// Shows what was decoded to the filter, but for the last of each piece, which is shown with the piece itself.
-struct Shower {
-    stream: Arc<Stream>,
-    side: BodySide,
-    last: Vec<u8>,
-    /// What the filter said to the others. None: nothing was shown.
-    said: Option<BodyStep>,
 }
 
 /// What a request's body has beside its pieces.
@@ -99,14 +81,11 @@ impl FilteredBody {
         source: PlainBody,
         request: Option<RequestSide>,
     ) -> Self {
-        let view = BodyView::of(coded, interest, &stream, side);
         // What is held may become longer or shorter.
         let length = source.size_hint().exact().filter(|_| interest != Interest::Hold);
         let mut body = Self {
             source,
-            stream,
-            side,
-            view,
+            shown: SeenBody::new(stream, side, interest, coded),
             request,
             released: VecDeque::new(),
             trailers: None,
@@ -211,7 +190,7 @@ impl FilteredBody {
 
     /// What the filter says of what it keeps, or of the next piece.
     fn poll_step(&mut self, context: &mut Context<'_>) -> Poll<Result<BodyStep, BodyError>> {
-        if let Poll::Ready(step) = self.stream.poll_released(self.side, context) {
+        if let Poll::Ready(step) = self.shown.poll_released(context) {
             return Poll::Ready(Ok(step));
         }
         if self.is_whole {
@@ -239,30 +218,7 @@ impl FilteredBody {
             }
             upload.waits();
         }
-        let decoder = match &mut self.view {
-            BodyView::Plain(coding) => return self.stream.on_body(self.side, piece, *coding, is_end),
-            BodyView::Decoded(decoder) => decoder,
-        };
-        // A filter may want something else by now.
-        let may_decode = may_decode(self.side, self.side.interest(self.stream.wants()));
-        let is_decoded = may_decode && decoder.decode(&piece).is_ok();
-        let breaks_off = is_end && is_decoded && !decoder.is_complete();
-        let (last, said) = decoder.sink().map(Shower::take_said).unwrap_or_default();
-        match said {
-            Some(step) if is_last(&step) => step,
-            before if breaks_off => {
-                // What lacks is shown as what cannot be read.
-                match then(before, self.stream.on_decoded_body(self.side, &last, piece, false)) {
-                    step if is_last(&step) => step,
-                    shown => then(Some(shown), self.stream.on_body(self.side, Bytes::new(), Coding::Encoded, true)),
-                }
-            }
-            before if is_decoded => then(before, self.stream.on_decoded_body(self.side, &last, piece, is_end)),
-            before => {
-                self.view = BodyView::Plain(Coding::Encoded);
-                then(before, self.stream.on_body(self.side, piece, Coding::Encoded, is_end))
-            }
-        }
+        self.shown.show(piece, is_end)
     }
 
     /// Does what the filter says.
@@ -305,72 +261,5 @@ impl FilteredBody {
             drop(answer.send(response()));
         }
         Box::new(BrokenOff(reason))
-    }
-}
-
-impl BodyView {
-    fn of(coded: Coded, interest: Interest, stream: &Arc<Stream>, side: BodySide) -> Self {
-        let pot = match side {
-            BodySide::Request => &OF_REQUESTS,
-            BodySide::Response => &OF_ANSWERS,
-        };
-        match coded {
-            Coded::Plain => Self::Plain(Coding::Identity),
-            Coded::Known(known) if may_decode(side, interest) => {
-                let shower = Shower { stream: Arc::clone(stream), side, last: Vec::new(), said: None };
-                Decoder::new(known, pot, shower)
-                    .map_or(Self::Plain(Coding::Encoded), |decoder| Self::Decoded(Box::new(decoder)))
-            }
-            Coded::Known(_) | Coded::Unknown => Self::Plain(Coding::Encoded),
-        }
-    }
-}
-
-/// Whether what the filter sees of this body may be something else than what is on its way.
-fn may_decode(side: BodySide, interest: Interest) -> bool {
-    interest == Interest::Watch || interest == Interest::Hold && side == BodySide::Request
-}
-
-impl Shower {
-    /// What is still to be shown of a piece, and what the filter said to what was shown.
-    fn take_said(&mut self) -> (Vec<u8>, Option<BodyStep>) {
-        (std::mem::take(&mut self.last), self.said.take())
-    }
-}
-
-impl DecodedSink for Shower {
-    fn take(&mut self, decoded: Vec<u8>) {
-        let before = std::mem::replace(&mut self.last, decoded);
-        if !before.is_empty() && !self.said.as_ref().is_some_and(is_last) {
-            let step = self.stream.on_decoded_body(self.side, &before, Bytes::new(), false);
-            self.said = Some(then(self.said.take(), step));
-        }
-    }
-}
-
-/// Whether the filter is to be shown no more of a body.
-fn is_last(step: &BodyStep) -> bool {
-    match step {
-        BodyStep::Wait => false,
-        BodyStep::Pass(released) => released.end,
-        BodyStep::Respond(_) | BodyStep::TooLarge | BodyStep::NoRoom => true,
-    }
-}
-
-/// What the filter said of parts of a piece.
-fn then(before: Option<BodyStep>, later: BodyStep) -> BodyStep {
-    match (before, later) {
-        (Some(BodyStep::Pass(before)), BodyStep::Pass(later)) => BodyStep::Pass(before.and(later)),
-        (Some(BodyStep::Pass(before)), BodyStep::Wait) if before != Released::default() => BodyStep::Pass(before),
-        (_, later) => later,
-    }
-}
-
-fn too_large() -> Response {
-    Response {
-        status: 413,
-        headers: Vec::new(),
-        body: b"the request's body is larger than can be looked at\n".to_vec(),
-        details: "gateway.body_too_large".to_owned(),
     }
 }

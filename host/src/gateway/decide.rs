@@ -8,6 +8,7 @@
 mod asked;
 mod authz;
 mod decision;
+mod envoy_messages;
 mod forwarded;
 mod grpc;
 mod health_check;

@@ -5,10 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
-use hyper::http::uri::PathAndQuery;
-use hyper::{Method, StatusCode, Uri};
+use hyper::{Method, StatusCode};
 
-use super::asked::AskedRequest;
+use super::asked::{AskedRequest, target};
 use crate::gateway::admission::Caller;
 use crate::gateway::answer::LocalReply;
 use crate::gateway::headers::{X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
@@ -41,11 +40,8 @@ pub(super) fn asked(mut parts: Parts, caller: Caller) -> Result<AskedRequest, Lo
         (None, Some(_)) => return Err(bad("x-forwarded-method came without x-forwarded-uri")),
     };
     if let Some(uri) = uri {
-        let target = Some(uri.as_bytes()).filter(|target| !target.is_empty());
-        let target = target.and_then(|target| PathAndQuery::try_from(target).ok());
-        let target = target.and_then(|target| Uri::builder().path_and_query(target).build().ok());
         let own_host = parts.uri.authority().and_then(|own| HeaderValue::from_str(own.as_str()).ok());
-        parts.uri = target.ok_or_else(|| bad("x-forwarded-uri is no path"))?;
+        parts.uri = target(uri.as_bytes()).ok_or_else(|| bad("x-forwarded-uri is no path"))?;
         if let Some(method) = method {
             parts.method = Method::from_bytes(method.as_bytes()).map_err(|_| bad("x-forwarded-method is no method"))?;
         }

@@ -9,8 +9,8 @@ use prost::Message;
 use slidegate::{Header, HeaderEdit};
 
 use super::asked::AskedRequest;
-use super::authz::ProtoHeader;
 use super::decision::{PassedRequest, RefusedRequest};
+use super::envoy_messages::ProtoHeader;
 use super::forwarded::address;
 use super::grpc::GrpcError;
 use super::quota::ToldQuota;

@@ -6,9 +6,9 @@ use slidegate::tls::{ALPN_HTTP1, ALPN_HTTP2};
 use slidegate_tests::{
     certificates::Authority,
     gateway_process::{Directory, Gateway, indented, run_with, wait_until},
-    grpc_client::{GrpcAnswer, GrpcClient},
+    grpc_client::{GrpcAnswer, GrpcClient, framed},
     http_client::{Answer, HttpClient},
-    http2_client::Http2Client,
+    http2_client::{Http2Client, kind},
     protobuf::Proto,
     redis_server::RedisServer,
     tls_client::{TlsClient, client_tls},
@@ -17,6 +17,7 @@ use slidegate_tests::{
 
 const CHECK: &str = "/envoy.service.auth.v3.Authorization/Check";
 const LIMIT: &str = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
+const PROCESS: &str = "/envoy.service.ext_proc.v3.ExternalProcessor/Process";
 const HEALTH: &str = "/grpc.health.v1.Health/Check";
 
 /// A gateway that decides by these rules, and no more.
@@ -129,6 +130,7 @@ fn only_those_may_ask_who_are_trusted() {
     let mut in_grpc = GrpcClient::connect_from([127, 0, 0, 2], gateway.decide());
     let refused = in_grpc.call(CHECK, &check("GET", "/", "a.test", &[("x-key", "k")]));
     assert_eq!((refused.http_status, refused.status()), (200, Some(7)));
+    assert_eq!(in_grpc.call(PROCESS, &process::request(&[("x-key", "k")])).status(), Some(7));
     assert_eq!(in_grpc.call(HEALTH, &Proto::default()).status(), Some(7));
     // They have used up nothing.
     assert_eq!(forwarded(&mut client(&gateway), "GET", "/", "a.test", &[("x-key", "k")]).status(), 200);
@@ -406,7 +408,7 @@ fn hostile_messages_do_no_harm() {
 fn one_request_too_many_is_none_that_passes() {
     let gateway = Gateway::serve("decide: {listen: 127.0.0.1:0}\nlimits: {requests: 1}\n");
     let mut stuck = Http2Client::connect(gateway.decide(), 65_535).expect("a connection");
-    let mut block = stuck.header_block(b"POST", CHECK);
+    let mut block = stuck.header_block(b"POST", PROCESS);
     for (name, value) in [("content-type", "application/grpc"), ("te", "trailers")] {
         block.push(0);
         for text in [name, value] {
@@ -414,13 +416,296 @@ fn one_request_too_many_is_none_that_passes() {
             block.extend_from_slice(text.as_bytes());
         }
     }
-    wait_until("a request is in flight", || {
-        // Its end never comes. Again each time, as the other may have come first, and it was the one too many.
-        stuck.headers(4, &block).expect("a stream");
-        client(&gateway).get("/", &[]).status() == 503
-    });
+    // It is under way as long as the request is that it is about, of which nothing more is told.
+    let stream = stuck.headers(4, &block).expect("a stream");
+    let first = framed(&process::request(&[]));
+    stuck.frame(kind::DATA, 0, stream, &first).expect("a message");
+    // Not asked by a question: it would be the one that may be under way, and the other one too many.
+    wait_until("a request is in flight", || gateway.metrics().sum("slidegate_requests_in_flight", &[]) == 1.0);
+    assert_eq!(client(&gateway).get("/", &[]).status(), 503);
     let refused = client(&gateway).send("POST", "/a.B/C", &[("content-type", "application/grpc")], b"");
     assert_eq!(refused.status(), 503);
+}
+
+/// What Envoy shows of a request or of its response.
+mod process {
+    use super::Proto;
+
+    fn headers(fields: &[(&str, &str)]) -> Proto {
+        let field =
+            |map: Proto, (name, value): &(&str, &str)| map.message(1, &Proto::default().bytes(1, name).bytes(3, value));
+        Proto::default().message(1, &fields.iter().fold(Proto::default(), field))
+    }
+
+    /// A request's head; its body is still to come.
+    pub(super) fn request_head(fields: &[(&str, &str)]) -> Proto {
+        let head = [(":method", "POST"), (":path", "/v1/chat/completions"), (":authority", "a.test")];
+        headers(&[&head, fields].concat())
+    }
+
+    /// The first message, with this head.
+    pub(super) fn first(head: &Proto) -> Proto {
+        // Bodies are streamed.
+        Proto::default().message(2, head).message(11, &Proto::default().number(1, 1).number(2, 1))
+    }
+
+    pub(super) fn request(fields: &[(&str, &str)]) -> Proto {
+        first(&request_head(fields))
+    }
+
+    pub(super) fn response(status: &str) -> Proto {
+        Proto::default().message(3, &headers(&[(":status", status), ("content-type", "text/event-stream")]))
+    }
+
+    pub(super) fn request_body(body: &[u8], is_last: bool) -> Proto {
+        Proto::default().message(4, &piece(body, is_last))
+    }
+
+    pub(super) fn response_body(body: &[u8], is_last: bool) -> Proto {
+        Proto::default().message(5, &piece(body, is_last))
+    }
+
+    pub(super) fn response_trailers() -> Proto {
+        Proto::default().message(7, &Proto::default())
+    }
+
+    fn piece(body: &[u8], is_last: bool) -> Proto {
+        Proto::default().bytes(1, body).number(2, u64::from(is_last))
+    }
+}
+
+/// An event of a stream, with this text and that usage.
+fn event(text: &str, usage: u64) -> String {
+    let usage = if usage > 0 { format!(",\"usage\":{{\"total_tokens\":{usage}}}") } else { String::new() };
+    format!("data: {{\"choices\":[{{\"index\":0,\"delta\":{{\"content\":\"{text}\"}}}}]{usage}}}\n\n")
+}
+
+/// A gateway that limits tokens, a hundred an hour for each user, on these terms.
+fn limiting_tokens(terms: &str) -> Gateway {
+    Gateway::serve(&format!(
+        "decide: {{listen: 127.0.0.1:0}}
+filter:
+  rule_name: tokens
+  rule_items: [{{limit_by_per_header: x-user, limit_keys: [{{key: \"*\", token_per_hour: 100}}]}}]
+  headers: [x-ratelimit-tokens, retry-after]
+{terms}"
+    ))
+}
+
+/// Which of the kinds of answers these are, by their fields.
+fn kinds(answer: &GrpcAnswer) -> Vec<u32> {
+    answer.messages.iter().map(|message| message.fields()[0].0).collect()
+}
+
+#[test]
+fn a_request_and_its_answer_are_processed_part_by_part() {
+    let gateway = limiting_tokens("");
+    let mut client = GrpcClient::connect(gateway.decide());
+    let mut ask = |user: &str, usage: u64| {
+        let user = [("x-user", user), ("accept-encoding", "zebra, gzip"), ("content-length", "15")];
+        client.call_with(
+            PROCESS,
+            &[
+                process::request(&user),
+                process::request_body(b"{\"stream\":true}", true),
+                process::response("200"),
+                process::response_body(event("a", 0).as_bytes(), false),
+                process::response_body(event("b", usage).as_bytes(), false),
+                process::response_body(b"", true),
+            ],
+        )
+    };
+    let passed = ask("a", 100);
+    assert_eq!((passed.http_status, passed.status()), (200, Some(0)));
+    // As it asks for no more behind the last piece, nothing is kept of it.
+    assert_eq!(kinds(&passed), [1, 3, 2, 4, 4, 4]);
+    let change = passed.messages[0].get(1).get(1);
+    let set: Vec<(String, String)> =
+        change.get(2).all(1).iter().map(|set| (set.get(1).get(1).text(), set.get(1).get(3).text())).collect();
+    assert_eq!(set, [("accept-encoding".to_owned(), "gzip".to_owned())], "an answer that can be read");
+    let mode = passed.messages[0].get(9);
+    assert_eq!([2, 4].map(|part| mode.number_of(part)), [1, 1], "the answer is wanted, with its body");
+    let told = passed.messages[2].get(2).get(1).get(2).all(1);
+    assert!(told.iter().any(|set| set.get(1).get(1).text() == "x-ratelimit-limit-tokens"), "{told:?}");
+    assert!(passed.messages[3].get(4).get(1).get(3).0.is_empty(), "it goes on as it is");
+    let refused = ask("a", 1);
+    assert_eq!((refused.status(), kinds(&refused)), (Some(0), vec![7]));
+    let immediate = refused.messages[0].get(7);
+    assert_eq!((immediate.get(1).number_of(1), immediate.get(4).number_of(1)), (429, 8));
+    assert_eq!(immediate.get(3).text(), "Too many requests");
+    let set = immediate.get(2).all(1);
+    assert!(set.iter().any(|set| set.get(1).get(1).text() == "retry-after"), "{set:?}");
+    assert_eq!(kinds(&ask("b", 1)).len(), 6);
+    let metrics = gateway.metrics();
+    wait_until("calls are counted", || {
+        let codes =
+            |code| gateway.metrics().sum("slidegate_requests_total", &[("route", "decide-ext_proc"), ("code", code)]);
+        [codes("2xx"), codes("4xx")] == [2.0, 1.0]
+    });
+    assert_eq!(metrics.sum("slidegate_tokens_charged_total", &[]), 101.0);
+    assert_eq!(gateway.metrics().find("slidegate_requests_in_flight", &[]), Some(0.0));
+}
+
+#[test]
+fn a_request_whose_body_is_read_first_waits_for_that() {
+    let gateway = limiting_tokens("  reserve: max_tokens\n");
+    let mut client = GrpcClient::connect(gateway.decide());
+    let mut ask = |body: &[u8]| {
+        let part = body.len() / 2;
+        let request = process::request(&[("x-user", "a")]);
+        let pieces = [process::request_body(&body[..part], false), process::request_body(&body[part..], true)];
+        let answer = [process::response("200"), process::response_body(event("a", 100).as_bytes(), true)];
+        client.call_with(PROCESS, &[&[request], &pieces[..], &answer[..]].concat())
+    };
+    let passed = ask(b"{\"stream\":true,\"max_tokens\":9}");
+    assert_eq!((passed.status(), kinds(&passed)), (Some(0), vec![1, 3, 3, 2, 4]));
+    assert_eq!(passed.messages[0].get(9).number_of(3), 2, "it is to come as a whole");
+    // In pieces it comes all the same: what was kept of it goes with the last.
+    assert_eq!(passed.messages[1].get(3).get(1).get(3).number_of(2), 1, "taken out");
+    assert_eq!(passed.messages[2].get(3).get(1).get(3).get(1).text(), "{\"stream\":true,\"max_tokens\":9}");
+    let refused = ask(b"{\"stream\":true,\"max_tokens\":50}");
+    assert_eq!((refused.status(), kinds(&refused)), (Some(0), vec![1, 3, 7]));
+    assert_eq!(refused.messages[2].get(7).get(1).number_of(1), 429);
+}
+
+#[test]
+fn what_nobody_wants_to_see_is_not_asked_for() {
+    let gateway = limiting_tokens("");
+    let mut client = GrpcClient::connect(gateway.decide());
+    // No rule is about this one.
+    let answer = client.call_with(PROCESS, &[process::request(&[]), process::response("200")]);
+    assert_eq!((answer.status(), kinds(&answer)), (Some(0), vec![1, 2]));
+    for message in &answer.messages {
+        assert_eq!([3, 4].map(|part| message.get(9).number_of(part)), [0, 0], "no bodies");
+        assert_eq!([5, 6].map(|part| message.get(9).number_of(part)), [2, 2], "no trailers");
+    }
+    // Where they come all the same, they go on as they are.
+    let answer = client
+        .call_with(PROCESS, &[process::request(&[]), process::request_body(b"{}", true), process::response("200")]);
+    assert_eq!((answer.status(), kinds(&answer)), (Some(0), vec![1, 3, 2]));
+    // Trailers end an answer, too.
+    let answer = client.call_with(
+        PROCESS,
+        &[
+            process::request(&[("x-user", "t"), ("content-length", "2")]),
+            process::request_body(b"{}", true),
+            process::response("200"),
+            process::response_body(event("a", 7).as_bytes(), false),
+            process::response_trailers(),
+        ],
+    );
+    assert_eq!((answer.status(), kinds(&answer)), (Some(0), vec![1, 3, 2, 4, 6]));
+    wait_until("it is counted", || gateway.metrics().sum("slidegate_tokens_charged_total", &[]) == 7.0);
+}
+
+#[test]
+fn what_is_processed_out_of_order_is_told_so() {
+    let gateway = limiting_tokens("");
+    let mut client = GrpcClient::connect(gateway.decide());
+    let user = [("x-user", "a")];
+    let begun = || process::request(&user);
+    let config = |request: u64, response: u64| {
+        let modes = Proto::default().number(1, request).number(2, response);
+        Proto::default().message(2, &process::request_head(&user)).message(11, &modes)
+    };
+    for (messages, expected) in [
+        (vec![], 3),
+        (vec![process::response("200")], 3),
+        (vec![process::request_body(b"{}", true)], 3),
+        (vec![Proto::default()], 3),
+        (vec![begun(), Proto::default()], 3),
+        (vec![begun(), Proto::default().bytes(77, "what nobody knows")], 3),
+        (vec![begun(), begun()], 3),
+        (vec![begun(), process::response_body(b"a", false)], 3),
+        (vec![begun(), process::response_trailers()], 3),
+        (vec![begun(), process::response("200"), process::response("200")], 3),
+        (vec![begun(), process::response("")], 3),
+        (vec![begun(), process::response("2000")], 3),
+        (vec![begun(), process::request_body(b"", true), process::request_body(b"", true)], 3),
+        // Those without a target, or with two.
+        (vec![process::first(&Proto::default())], 3),
+        (vec![process::request(&[(":path", "/other")])], 3),
+        // Not all that has to be seen would be shown, or nobody would hear what is answered.
+        (vec![Proto::default().message(2, &process::request_head(&user))], 9),
+        (vec![config(1, 0)], 9),
+        (vec![config(0, 1)], 9),
+        (vec![config(1, 3)], 9),
+        (vec![config(4, 1)], 9),
+        (vec![begun().number(10, 1)], 9),
+    ] {
+        let answer = client.call_with(PROCESS, &messages);
+        assert_eq!((answer.http_status, answer.status()), (200, Some(expected)), "{messages:?} {answer:?}");
+    }
+    let head = |flag: u8, length: u32| [&[flag][..], &length.to_be_bytes()].concat();
+    for (behind, expected) in [(head(1, 0), 12), (head(0, 2 << 20), 8), (head(0, 9), 3), (vec![0, 0], 3)] {
+        for first in [Vec::new(), framed(&begun())] {
+            let answer = client.send("POST", PROCESS, "application/grpc", [first, behind.clone()].concat());
+            assert_eq!(answer.status(), Some(expected), "{behind:?} {answer:?}");
+        }
+    }
+    // They have all ended, and have taken nothing but what came of requests that got on their way.
+    wait_until("no call is open", || gateway.metrics().find("slidegate_requests_in_flight", &[]) == Some(0.0));
+    assert_eq!(gateway.metrics().sum("slidegate_token_reservations_open", &[]), 0.0);
+}
+
+/// Whatever bytes come, each call is answered, and no body is kept.
+#[test]
+fn hostile_parts_do_no_harm() {
+    let gateway = limiting_tokens("");
+    let mut client = GrpcClient::connect(gateway.decide());
+    let whole = [
+        process::request(&[("x-user", "a"), ("content-encoding", "gzip")]),
+        process::request_body(b"{\"stream\":true}", true),
+        process::response("200"),
+        process::response_body(event("a", 1).as_bytes(), false),
+        process::response_body(b"", true),
+    ];
+    let mut state = 88_172_645_463_325_252_u64;
+    let mut random = |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        usize::try_from(state % below as u64).expect("a small number")
+    };
+    for _ in 0..1_000 {
+        let mut messages = whole.to_vec();
+        for _ in 0..random(3) {
+            let (one, other) = (random(messages.len()), random(messages.len()));
+            messages.swap(one, other);
+        }
+        for _ in 0..random(3) {
+            let message = random(messages.len());
+            let at = random(messages[message].0.len());
+            messages[message].0[at] = u8::try_from(random(256)).expect("a byte");
+        }
+        messages.truncate(1 + random(5));
+        let answer = client.call_with(PROCESS, &messages);
+        assert!(answer.status().is_some(), "{answer:?}");
+    }
+    // A body without end, of pieces as large as there may be.
+    let piece = vec![b'a'; (1 << 20) - 64];
+    let mut messages = vec![process::request(&[("x-user", "z")]), process::response("200")];
+    messages.extend((0..100).map(|_| process::response_body(&piece, false)));
+    let answer = client.call_with(PROCESS, &messages);
+    assert_eq!((answer.status(), answer.messages.len()), (Some(0), 102));
+    assert!(gateway.peak_memory_bytes() < 300 << 20, "{}", gateway.peak_memory_bytes());
+}
+
+/// What shows no bodies cannot say what a limit on tokens counts.
+#[test]
+fn with_limits_on_tokens_all_but_processing_is_refused() {
+    let gateway = limiting_tokens("");
+    let refused = forwarded(&mut client(&gateway), "GET", "/", "a.test", &[]);
+    assert_eq!(refused.status(), 403);
+    assert!(refused.text().contains("limits on tokens need ext_proc"), "{}", refused.text());
+    let mut in_grpc = GrpcClient::connect(gateway.decide());
+    assert_eq!(denied(&in_grpc.call(CHECK, &check("GET", "/", "a.test", &[]))), Some(403));
+    let limit = in_grpc.call(LIMIT, &limits("a.test", &[&[("x-none", "a")]]));
+    assert_eq!((limit.status(), limit.message.number_of(1)), (Some(0), 2));
+    assert_eq!(in_grpc.call(HEALTH, &Proto::default()).status(), Some(0));
+    gateway.wait_printed("decide.needs_ext_proc");
+    gateway.wait_log("decided by Envoy's ext_proc alone");
+    assert_eq!(gateway.log_lines("decided by Envoy's ext_proc alone").len(), 1);
 }
 
 fn descriptor(entries: &[(&str, &str)]) -> Proto {
@@ -523,7 +808,7 @@ filter:
 }
 
 #[test]
-fn what_needs_bodies_or_answers_is_a_mistake_with_its_line() {
+fn what_keeps_answers_is_a_mistake_with_its_line() {
     let told = |text: &str| {
         let output = run_with(&["check", "-"], &[], text.as_bytes());
         assert!(!output.status.success(), "{text}");
@@ -536,15 +821,6 @@ fn what_needs_bodies_or_answers_is_a_mistake_with_its_line() {
         (
             format!("- session: {{format: own, {redis}}}"),
             "4:23: filters[0].session.format: begins, renews and ends sessions",
-        ),
-        (
-            "- {rule_name: a, global_threshold: {token_per_day: 5}}".to_owned(),
-            "4:54: filters[0].global_threshold.token_per_day: counts what bodies",
-        ),
-        (
-            "- {rule_name: a, rule_items: [{limit_by_per_header: a, limit_keys: [{key: \"*\", token_limit: 5, window: 5s}]}]}"
-                .to_owned(),
-            "filters[0].rule_items[0].limit_keys[0].token_limit: counts what bodies",
         ),
     ] {
         let said = told(&format!("decide: {{listen: :1}}\nadmin: :2\nfilters:\n{}", indented(&filter)));

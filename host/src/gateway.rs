@@ -44,6 +44,7 @@ mod signals;
 mod socket;
 mod streams;
 mod telemetry;
+mod told_body;
 mod tunnel;
 mod upload;
 mod via;

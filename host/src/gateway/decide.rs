@@ -11,7 +11,9 @@ mod decision;
 mod envoy_messages;
 mod forwarded;
 mod grpc;
+mod grpc_stream;
 mod health_check;
+mod process;
 mod quota;
 mod rate_limit;
 
@@ -23,11 +25,13 @@ use hyper::header::HeaderMap;
 use hyper::http::request::Parts as RequestParts;
 use hyper::http::response::Parts;
 use hyper::{Method, Request, Response, StatusCode, Version};
-use slidegate::{Origin, ResponseHead, Verdict, apply_edits};
+use slidegate::{Origin, Parts as UsedParts, ResponseHead, Verdict, apply_edits};
 
 use self::asked::AskedRequest;
-use self::decision::{PassedRequest, RefusedRequest, refusing, status_of};
+use self::decision::{PassedRequest, RefusedRequest, ShownRequest, refusing, status_of};
 use self::grpc::{GrpcError, GrpcMethod};
+use self::grpc_stream::GrpcStream;
+use self::process::Processing;
 use self::rate_limit::{AskedLimits, LimitQuestion, RateLimitAnswer};
 use crate::gateway::access_log::{Record, RouteLabels};
 use crate::gateway::admission::{self, Caller, FilteredRequest};
@@ -39,6 +43,7 @@ use crate::gateway::headers;
 use crate::gateway::plain_body::{PeerBody, PlainBody};
 use crate::gateway::proxy::Lane;
 use crate::gateway::serving::Serving;
+use crate::gateway::told_body::ToldBody;
 
 /// Somebody who asks, and what it is answered with.
 struct DecisionAsker<'l> {
@@ -156,6 +161,7 @@ impl DecisionAsker<'_> {
                 },
                 Err(error) => self.fail(&parts, &labels.rate_limit, &error),
             },
+            Some(GrpcMethod::Process) => self.process(&parts, body, &labels.process).await,
             Some(GrpcMethod::HealthCheck) => match grpc::read(body).await.and_then(health_check::answer) {
                 Ok(answer) => {
                     let record = self.record(&parts, &labels.health, self.caller.client);
@@ -165,6 +171,40 @@ impl DecisionAsker<'_> {
             },
             None => self.fail(&parts, &labels.http, &GrpcError::unimplemented()),
         }
+    }
+
+    /// External processing, whose answer goes on as long as the request that it is about.
+    async fn process(&self, parts: &RequestParts, body: PeerBody, labels: &Arc<RouteLabels>) -> Response<ResponseBody> {
+        let mut calls = GrpcStream::new(body);
+        let first = tokio::time::timeout(grpc::CALL_TIME, calls.next()).await;
+        let first = first.unwrap_or_else(|_| Err(GrpcError::late()));
+        let first = first.and_then(|call| call.ok_or_else(|| GrpcError::invalid("the call has no message")));
+        let (asked, has_body) = match first.and_then(|call| process::asked(call, self.caller, self.wanted_bodies())) {
+            Ok(asked) => asked,
+            Err(error) => return self.fail(parts, labels, &error),
+        };
+        let (record, shown) = self.shown(asked, labels, has_body).await;
+        let shown = match shown {
+            Ok(shown) => shown,
+            Err(refused) => {
+                let status = refused.parts.status;
+                return self.tell(&process::refusal(refused), record, status);
+            }
+        };
+        let timeouts = &self.serving.settings.timeouts;
+        let silence_max = timeouts.response.max(timeouts.idle);
+        let processing = Processing::new(calls, record, has_body, &shown);
+        let body = ToldBody::new(|answers| processing.run(shown, answers, silence_max));
+        let source = PieceSource::Plain(PlainBody::Told(Box::new(body)));
+        // Of silence is told in gRPC's terms before this looks.
+        let body = ResponseBody::new(source, silence_max.saturating_add(grpc::CALL_TIME), None);
+        Response::from_parts(grpc::head(), body)
+    }
+
+    /// The bodies that the filter may want to see.
+    fn wanted_bodies(&self) -> UsedParts {
+        let parts = self.serving.configuration().map_or(UsedParts::empty(), |configuration| configuration.uses.parts);
+        parts & (UsedParts::REQUEST_BODY | UsedParts::RESPONSE_BODY)
     }
 
     /// Decides the questions of a call one after the other, each as often as it counts, until one is refused.
@@ -194,51 +234,88 @@ impl DecisionAsker<'_> {
         Ok((answer, record, status))
     }
 
-    /// What is decided on a request, and its record, which ends with the answer to whoever asked.
+    /// What is decided on a request of which no more is shown, and its record, which ends with the answer to whoever
+    /// asked.
     async fn decided(
         &self,
         asked: AskedRequest,
         labels: &Arc<RouteLabels>,
     ) -> (Record, Result<PassedRequest, RefusedRequest>) {
+        if self.wanted_bodies() != UsedParts::empty() {
+            return self.blind(&asked, labels);
+        }
+        let (mut record, shown) = self.shown(asked, labels, false).await;
+        let request = match shown {
+            Ok(shown) => shown.edits,
+            Err(refused) => return (record, Err(refused)),
+        };
+        let Some(stream) = record.stream.clone() else { return (record, Ok(PassedRequest::default())) };
+        // The answer that the request will get somewhere else: what the filter adds to it is told beforehand.
+        let head = ResponseHead { status: StatusCode::OK.as_u16(), origin: Origin::Upstream, end: true };
+        let decided = match stream.on_response_headers(head, &HeaderMap::new()).await {
+            Verdict::Pass(edits) => {
+                let mut response = HeaderMap::new();
+                apply_edits(&edits, &mut response);
+                Ok(PassedRequest { request, response })
+            }
+            Verdict::Respond(response) => Err(RefusedRequest::by_filter(&mut record, response)),
+        };
+        (record, decided)
+    }
+
+    /// Refuses to decide by what is not shown: what would have to be counted would be free.
+    fn blind(
+        &self,
+        asked: &AskedRequest,
+        labels: &Arc<RouteLabels>,
+    ) -> (Record, Result<PassedRequest, RefusedRequest>) {
+        if let Some(decisions) = &self.serving.decisions {
+            decisions.tell_blindness();
+        }
+        let reason = "limits on tokens need ext_proc: nothing else shows bodies";
+        let refusal = LocalReply::new(StatusCode::FORBIDDEN, reason, "decide.needs_ext_proc");
+        let mut record = self.record(&asked.parts, labels, asked.client);
+        let refused = RefusedRequest::by_gateway(&mut record, &refusal);
+        (record, Err(refused))
+    }
+
+    /// Shows a request to the filter; with its record, which has the filter's stream then.
+    async fn shown(
+        &self,
+        asked: AskedRequest,
+        labels: &Arc<RouteLabels>,
+        has_body: bool,
+    ) -> (Record, Result<ShownRequest, RefusedRequest>) {
         let AskedRequest { mut parts, client, is_secure, names } = asked;
         let settings = &self.serving.settings;
         let mut record = self.record(&parts, labels, client);
         let admitted = match admission::admit(&parts, is_secure, settings.normalize_path) {
             Ok(admitted) => admitted,
             Err(refusal) => {
-                record.details = refusal.details.into();
-                return (record, Err(RefusedRequest::from(&refusal)));
+                let refused = RefusedRequest::by_gateway(&mut record, &refusal);
+                return (record, Err(refused));
             }
         };
         record.authority = Some(admitted.authority.clone());
         admission::settle(&mut parts.headers, self.caller.client.ip(), &admitted.authority, settings);
         headers::remove_hop_by_hop(&mut parts.headers);
-        let Some(worker) = self.serving.worker(self.lane.index) else { return (record, Ok(PassedRequest::default())) };
         let route = self.serving.routes.find(admitted.authority.host(), &admitted.path).cloned();
-        let view = FilteredRequest::new(parts, admitted, Caller { client, is_secure }, route, false, None);
-        let stream = worker.open(Arc::new(view.called(names)));
-        let verdict = stream.on_request().await;
-        let decided = match verdict {
-            Verdict::Pass(request) => {
-                // The answer that the request will get somewhere else: what the filter adds to it is told beforehand.
-                let head = ResponseHead { status: StatusCode::OK.as_u16(), origin: Origin::Upstream, end: true };
-                match stream.on_response_headers(head, &HeaderMap::new()).await {
-                    Verdict::Pass(edits) => {
-                        let mut response = HeaderMap::new();
-                        apply_edits(&edits, &mut response);
-                        Ok(PassedRequest { request, response })
-                    }
-                    Verdict::Respond(response) => Err(response),
-                }
+        let view = FilteredRequest::new(parts, admitted, Caller { client, is_secure }, route, has_body, None);
+        let view = Arc::new(view.called(names));
+        let verdict = match self.serving.worker(self.lane.index) {
+            Some(worker) => {
+                let stream = worker.open(Arc::clone(&view) as Arc<dyn slidegate::Request>);
+                let verdict = stream.on_request().await;
+                record.stream = Some(Arc::new(stream));
+                verdict
             }
-            Verdict::Respond(response) => Err(response),
+            None => Verdict::Pass(Vec::new()),
         };
-        record.stream = Some(Arc::new(stream));
-        let decided = decided.map_err(|mut response| {
-            record.details = std::mem::take(&mut response.details).into();
-            RefusedRequest::from(response)
-        });
-        (record, decided)
+        let shown = match verdict {
+            Verdict::Pass(edits) => Ok(ShownRequest { headers: view.take_headers(), edits }),
+            Verdict::Respond(response) => Err(RefusedRequest::by_filter(&mut record, response)),
+        };
+        (record, shown)
     }
 
     fn record(&self, parts: &RequestParts, labels: &Arc<RouteLabels>, client: SocketAddr) -> Record {
@@ -249,9 +326,8 @@ impl DecisionAsker<'_> {
     /// Refuses to decide, over HTTP.
     fn refuse(&self, parts: &RequestParts, labels: &Arc<RouteLabels>, refusal: &LocalReply) -> Response<ResponseBody> {
         let mut record = self.record(parts, labels, self.caller.client);
-        record.details = refusal.details.into();
         record.status = Some(refusal.status.as_u16());
-        let RefusedRequest { parts: head, body } = RefusedRequest::from(refusal);
+        let RefusedRequest { parts: head, body } = RefusedRequest::by_gateway(&mut record, refusal);
         self.send(head, PlainBody::own([body]), record, parts.method != Method::HEAD)
     }
 

@@ -1,6 +1,7 @@
 //! How decisions for other proxies are counted and logged.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::gateway::access_log::RouteLabels;
 use crate::gateway::telemetry::RouteMetrics;
@@ -10,7 +11,10 @@ pub(crate) struct DecisionLabels {
     pub(crate) http: Arc<RouteLabels>,
     pub(crate) authz: Arc<RouteLabels>,
     pub(crate) rate_limit: Arc<RouteLabels>,
+    pub(crate) process: Arc<RouteLabels>,
     pub(crate) health: Arc<RouteLabels>,
+    /// It was told that somebody asks in a way that shows no bodies, though they are needed.
+    is_blindness_told: AtomicBool,
 }
 
 impl DecisionLabels {
@@ -22,7 +26,19 @@ impl DecisionLabels {
             http: labels("decide-http"),
             authz: labels("decide-ext_authz"),
             rate_limit: labels("decide-ratelimit"),
+            process: labels("decide-ext_proc"),
             health: labels("decide-health"),
+            is_blindness_told: AtomicBool::new(false),
+        }
+    }
+
+    /// Tells whoever looks after the gateway, once, that somebody asks in a way that shows no bodies.
+    pub(crate) fn tell_blindness(&self) {
+        if !self.is_blindness_told.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                "the filter reads bodies, as limits on tokens need: they are decided by Envoy's ext_proc alone, and \
+                 all other questions at `decide` are refused (told once)"
+            );
         }
     }
 }

@@ -12,6 +12,7 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 
 use crate::gateway::lingering::{self, Unread};
 use crate::gateway::streams::OpenStream;
+use crate::gateway::told_body::ToldBody;
 
 /// Why a body ended early.
 pub(crate) type BodyError = Box<dyn Error + Send + Sync>;
@@ -36,6 +37,8 @@ pub(crate) enum PlainBody {
     Own(VecDeque<Bytes>),
     /// The same, with what comes behind them.
     WithTrailers(VecDeque<Bytes>, Option<Box<HeaderMap>>),
+    /// The gateway's own, as it comes to be.
+    Told(Box<ToldBody>),
 }
 
 impl PlainBody {
@@ -57,6 +60,7 @@ impl PlainBody {
                 let trailers = || Some(Frame::trailers(*trailers.take()?));
                 Poll::Ready(pieces.pop_front().map(Frame::data).or_else(trailers).map(Ok))
             }
+            Self::Told(body) => body.poll_frame(context).map(|frame| frame.map(Ok)),
         }
     }
 
@@ -66,6 +70,7 @@ impl PlainBody {
             Self::Peer(body) => body.is_end_stream(),
             Self::Own(pieces) => pieces.is_empty(),
             Self::WithTrailers(pieces, trailers) => pieces.is_empty() && trailers.is_none(),
+            Self::Told(body) => body.is_end(),
         }
     }
 
@@ -75,6 +80,7 @@ impl PlainBody {
             Self::Own(pieces) | Self::WithTrailers(pieces, _) => {
                 SizeHint::with_exact(pieces.iter().map(|piece| piece.len() as u64).sum())
             }
+            Self::Told(_) => SizeHint::default(),
         }
     }
 }

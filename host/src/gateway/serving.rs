@@ -179,12 +179,6 @@ impl Workshop {
             }
             (Some(config), None) => Some(Arc::new(self.start_filter(config, &settings, directory)?)),
         };
-        if let (Some(_), Some(filter)) = (&settings.decide, &filter)
-            && let Some(configuration) = filter.workers.first().map(Worker::configuration)
-            && let Some(undecided) = undecidable::undecided(&filter.config, configuration)
-        {
-            return Err(vec![undecided]);
-        }
         if let Some(previous) = previous {
             settings.keep_sessions(&previous.settings);
         }

@@ -84,7 +84,7 @@ fn is_header(name: &str, value: &Value, headers: &[&str]) -> bool {
 }
 
 /// The path of the first field that fits, wherever it stands in a document at this path.
-pub(super) fn first_field(document: &Value, path: &str, fits: &impl Fn(&str, &Value) -> bool) -> Option<String> {
+fn first_field(document: &Value, path: &str, fits: &impl Fn(&str, &Value) -> bool) -> Option<String> {
     match document {
         Value::Object(fields) => fields.iter().find_map(|(name, value)| {
             let path = format!("{path}.{name}");

@@ -27,8 +27,10 @@ pub struct GrpcAnswer {
     pub http_status: u16,
     /// The headers, and the trailers.
     pub headers: HeaderMap,
-    /// Without its frame; empty if there is none.
+    /// The first, without its frame; empty if there is none.
     pub message: Proto,
+    /// All of them.
+    pub messages: Vec<Proto>,
 }
 
 impl GrpcClient {
@@ -69,8 +71,16 @@ impl GrpcClient {
     ///
     /// When there is no answer.
     pub fn call(&mut self, method: &str, message: &Proto) -> GrpcAnswer {
-        let length = u32::try_from(message.0.len()).expect("a length").to_be_bytes();
-        self.send("POST", method, "application/grpc", [&[0][..], &length, &message.0].concat())
+        self.call_with(method, &[message.clone()])
+    }
+
+    /// Calls a method with several messages, which are sent whatever is answered.
+    ///
+    /// # Panics
+    ///
+    /// When there is no answer.
+    pub fn call_with(&mut self, method: &str, messages: &[Proto]) -> GrpcAnswer {
+        self.send("POST", method, "application/grpc", messages.iter().flat_map(framed).collect())
     }
 
     /// Sends this.
@@ -94,11 +104,32 @@ impl GrpcClient {
             let body = body.collect().await.expect("the whole answer");
             let mut headers = parts.headers;
             headers.extend(body.trailers().cloned().unwrap_or_default());
-            let message = body.to_bytes();
-            let message = Proto(message.get(5..).map(<[u8]>::to_vec).unwrap_or_default());
-            GrpcAnswer { http_status: parts.status.as_u16(), headers, message }
+            let messages = messages(&body.to_bytes());
+            let message = messages.first().cloned().unwrap_or_default();
+            GrpcAnswer { http_status: parts.status.as_u16(), headers, message, messages }
         })
     }
+}
+
+/// A message in its frame.
+///
+/// # Panics
+///
+/// When it is too long for one.
+pub fn framed(message: &Proto) -> Vec<u8> {
+    let length = u32::try_from(message.0.len()).expect("a length").to_be_bytes();
+    [&[0][..], &length, &message.0].concat()
+}
+
+fn messages(mut framed: &[u8]) -> Vec<Proto> {
+    let mut messages = Vec::new();
+    while let Some((&[_, a, b, c, d], rest)) = framed.split_first_chunk() {
+        let length = usize::try_from(u32::from_be_bytes([a, b, c, d])).expect("a length").min(rest.len());
+        let (message, after) = rest.split_at(length);
+        messages.push(Proto(message.to_vec()));
+        framed = after;
+    }
+    messages
 }
 
 impl GrpcAnswer {

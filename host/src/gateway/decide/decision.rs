@@ -7,6 +7,7 @@ use hyper::http::response::Parts;
 use slidegate::{HeaderEdit, apply_edits};
 
 use super::grpc;
+use crate::gateway::access_log::Record;
 use crate::gateway::answer::{self, LocalReply};
 
 /// In which Envoy is told over HTTP which of a request's headers go.
@@ -21,23 +22,34 @@ pub(super) struct PassedRequest {
     pub(super) response: HeaderMap,
 }
 
+/// A request that may pass, as far as it is known.
+pub(super) struct ShownRequest {
+    /// As the filter saw them.
+    pub(super) headers: HeaderMap,
+    /// What they are to become.
+    pub(super) edits: Vec<HeaderEdit>,
+}
+
 /// A request is to be answered so.
 pub(super) struct RefusedRequest {
     pub(super) parts: Parts,
     pub(super) body: Bytes,
 }
 
-impl From<&LocalReply> for RefusedRequest {
-    fn from(reply: &LocalReply) -> Self {
+impl RefusedRequest {
+    /// The gateway's own answer; in the request's record, why.
+    pub(super) fn by_gateway(record: &mut Record, reply: &LocalReply) -> Self {
+        record.details = reply.details.into();
         let (parts, body) = reply.answer(false);
         Self { parts, body }
     }
-}
 
-impl From<slidegate::Response> for RefusedRequest {
+    /// The filter's answer; in the request's record, why.
+    ///
     /// A filter speaks to clients of gRPC in their terms, in which HTTP's status says nothing. Who asked for a decision
     /// goes by that status, and puts it into such terms itself.
-    fn from(response: slidegate::Response) -> Self {
+    pub(super) fn by_filter(record: &mut Record, mut response: slidegate::Response) -> Self {
+        record.details = std::mem::take(&mut response.details).into();
         let (mut parts, body) = answer::from_filter(response, false);
         match grpc::unwrapped(&mut parts) {
             Some(message) => Self { parts, body: message },

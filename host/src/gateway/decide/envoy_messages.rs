@@ -112,6 +112,14 @@ impl ProtoHeaderOption {
         // Envoy looks at this one where it knew no action once.
         Self { header, append: Some(action == APPEND), append_action: action }
     }
+
+    /// The same with its value as bytes, whatever it is.
+    pub(super) fn raw(mut self) -> Self {
+        if let Some(header) = self.header.as_mut().filter(|header| !header.value.is_empty()) {
+            header.raw_value = std::mem::take(&mut header.value).into_bytes();
+        }
+        self
+    }
 }
 
 #[cfg(test)]

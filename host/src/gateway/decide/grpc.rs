@@ -1,9 +1,9 @@
-//! gRPC as far as decisions need it: calls of one message that are answered with one (its document
-//! `PROTOCOL-HTTP2`).
+//! gRPC as far as decisions need it: calls of one message that are answered with one, and the messages of others (its
+//! document `PROTOCOL-HTTP2`).
 
 use std::time::Duration;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::http::request::Parts as RequestParts;
@@ -24,15 +24,17 @@ const MESSAGE_TOO_LARGE: &str = "a message has more than 1 MiB";
 /// What stands before a message: whether it is compressed, and its length.
 const FRAME_HEAD: usize = 5;
 
-/// How long a call may take to come.
-const CALL_TIME: Duration = Duration::from_secs(5);
+/// How long a call, or the first message of a longer one, may take to come.
+pub(super) const CALL_TIME: Duration = Duration::from_secs(5);
 
 const INVALID_ARGUMENT: u16 = 3;
 const DEADLINE_EXCEEDED: u16 = 4;
 const NOT_FOUND: u16 = 5;
 const PERMISSION_DENIED: u16 = 7;
 const RESOURCE_EXHAUSTED: u16 = 8;
+const FAILED_PRECONDITION: u16 = 9;
 const UNIMPLEMENTED: u16 = 12;
+const INTERNAL: u16 = 13;
 const UNAVAILABLE: u16 = 14;
 const UNAUTHENTICATED: u16 = 16;
 
@@ -43,6 +45,8 @@ pub(super) enum GrpcMethod {
     Check,
     /// Envoy's rate limit service.
     ShouldRateLimit,
+    /// Envoy's external processing.
+    Process,
     /// Whether decisions are made here.
     HealthCheck,
 }
@@ -55,6 +59,7 @@ impl GrpcMethod {
             (&Method::POST, "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit") => {
                 Some(Self::ShouldRateLimit)
             }
+            (&Method::POST, "/envoy.service.ext_proc.v3.ExternalProcessor/Process") => Some(Self::Process),
             (&Method::POST, "/grpc.health.v1.Health/Check") => Some(Self::HealthCheck),
             _ => None,
         }
@@ -62,8 +67,12 @@ impl GrpcMethod {
 }
 
 /// The services that there are.
-pub(super) const SERVICES: [&str; 3] =
-    ["envoy.service.auth.v3.Authorization", "envoy.service.ratelimit.v3.RateLimitService", "grpc.health.v1.Health"];
+pub(super) const SERVICES: [&str; 4] = [
+    "envoy.service.auth.v3.Authorization",
+    "envoy.service.ratelimit.v3.RateLimitService",
+    "envoy.service.ext_proc.v3.ExternalProcessor",
+    "grpc.health.v1.Health",
+];
 
 /// Why a call is not answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,7 +109,20 @@ impl GrpcError {
         Self { code: RESOURCE_EXHAUSTED, reason, details: "decide.too_large" }
     }
 
-    fn late() -> Self {
+    /// Whoever calls is not set up as it has to be.
+    pub(super) fn precondition(reason: &'static str) -> Self {
+        Self { code: FAILED_PRECONDITION, reason, details: "decide.precondition" }
+    }
+
+    pub(super) fn internal(reason: &'static str) -> Self {
+        Self { code: INTERNAL, reason, details: "decide.internal" }
+    }
+
+    pub(super) fn broken_off() -> Self {
+        Self::invalid("the call broke off")
+    }
+
+    pub(super) fn late() -> Self {
         Self { code: DEADLINE_EXCEEDED, reason: "the call did not come in time", details: "decide.late" }
     }
 
@@ -116,6 +138,8 @@ impl GrpcError {
             DEADLINE_EXCEEDED => StatusCode::REQUEST_TIMEOUT,
             RESOURCE_EXHAUSTED => StatusCode::PAYLOAD_TOO_LARGE,
             UNIMPLEMENTED => StatusCode::NOT_IMPLEMENTED,
+            FAILED_PRECONDITION => StatusCode::PRECONDITION_FAILED,
+            INTERNAL => StatusCode::INTERNAL_SERVER_ERROR,
             _ => StatusCode::BAD_REQUEST,
         }
     }
@@ -129,6 +153,13 @@ impl GrpcError {
             parts.status = StatusCode::NOT_FOUND;
         }
         parts
+    }
+
+    /// What comes behind messages that were answered before.
+    pub(super) fn trailers(&self) -> HeaderMap {
+        let mut trailers = answer::grpc_parts(self.code, self.reason.as_bytes()).headers;
+        trailers.remove(header::CONTENT_TYPE);
+        trailers
     }
 }
 
@@ -154,7 +185,7 @@ pub(super) async fn read<M: Message + Default>(body: PeerBody) -> Result<M, Grpc
     match read {
         Ok(Ok(read)) => message(&read.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(GrpcError::too_large(MESSAGE_TOO_LARGE)),
-        Ok(Err(_)) => Err(GrpcError::invalid("the call broke off")),
+        Ok(Err(_)) => Err(GrpcError::broken_off()),
         Err(_) => Err(GrpcError::late()),
     }
 }
@@ -164,32 +195,80 @@ pub(super) async fn read<M: Message + Default>(body: PeerBody) -> Result<M, Grpc
 /// # Errors
 /// They frame none, or more than one, or it is not of this type.
 fn message<M: Message + Default>(framed: &[u8]) -> Result<M, GrpcError> {
-    let Some((&[flag, a, b, c, d], message)) = framed.split_first_chunk::<FRAME_HEAD>() else {
+    let Some((head, message)) = framed.split_first_chunk::<FRAME_HEAD>() else {
         return Err(GrpcError::invalid("the call has no message"));
     };
-    let length = u32::from_be_bytes([a, b, c, d]) as usize;
-    match (flag, length) {
+    match message_length(*head)? == message.len() {
+        true => decoded(message),
+        false => Err(GrpcError::invalid("the call is not one whole message")),
+    }
+}
+
+/// The length of the message behind this head.
+///
+/// # Errors
+/// It is too large, or compressed.
+fn message_length([flag, a, b, c, d]: [u8; FRAME_HEAD]) -> Result<usize, GrpcError> {
+    match (flag, u32::from_be_bytes([a, b, c, d]) as usize) {
         (_, length) if length > MESSAGE_MAX => Err(GrpcError::too_large(MESSAGE_TOO_LARGE)),
-        (0, length) if length == message.len() => {
-            M::decode(message).map_err(|_| GrpcError::invalid("the message is not what this method takes"))
-        }
-        (0, _) => Err(GrpcError::invalid("the call is not one whole message")),
+        (0, length) => Ok(length),
         _ => Err(GrpcError::compressed()),
     }
 }
 
+fn decoded<M: Message + Default>(message: impl Buf) -> Result<M, GrpcError> {
+    M::decode(message).map_err(|_| GrpcError::invalid("the message is not what this method takes"))
+}
+
+/// Whether the first message in these bytes is there as a whole.
+///
+/// # Errors
+/// It will be too large, or compressed.
+pub(super) fn has_message(bytes: &[u8]) -> Result<bool, GrpcError> {
+    let Some((head, rest)) = bytes.split_first_chunk::<FRAME_HEAD>() else { return Ok(false) };
+    Ok(message_length(*head)? <= rest.len())
+}
+
+/// Takes the first message off these bytes, if it is there as a whole.
+///
+/// # Errors
+/// It is not of this type, will be too large, or is compressed.
+pub(super) fn take_message<M: Message + Default>(bytes: &mut BytesMut) -> Result<Option<M>, GrpcError> {
+    let Some(head) = bytes.first_chunk::<FRAME_HEAD>() else { return Ok(None) };
+    let length = message_length(*head)?;
+    if bytes.len() < FRAME_HEAD + length {
+        return Ok(None);
+    }
+    bytes.advance(FRAME_HEAD);
+    decoded(bytes.split_to(length).freeze()).map(Some)
+}
+
 /// A message as an answer.
 pub(super) fn answer(message: &impl Message) -> (Parts, PlainBody) {
+    (head(), PlainBody::with_trailers(framed(message), trailers()))
+}
+
+/// The head of an answer.
+pub(super) fn head() -> Parts {
+    let mut parts = answer::parts(StatusCode::OK);
+    parts.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(GRPC));
+    parts
+}
+
+/// A message in its frame.
+pub(super) fn framed(message: &impl Message) -> Bytes {
     let length = message.encoded_len();
     let mut framed = BytesMut::with_capacity(FRAME_HEAD + length);
     framed.put_u8(0);
     framed.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
     // It fails for lack of room alone, and there is enough.
     message.encode(&mut framed).unwrap_or_default();
-    let mut parts = answer::parts(StatusCode::OK);
-    parts.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(GRPC));
-    let trailers = [(GRPC_STATUS, HeaderValue::from_static("0"))].into_iter().collect();
-    (parts, PlainBody::with_trailers(framed.freeze(), trailers))
+    framed.freeze()
+}
+
+/// What comes behind the messages of an answer that is well.
+pub(super) fn trailers() -> HeaderMap {
+    [(GRPC_STATUS, HeaderValue::from_static("0"))].into_iter().collect()
 }
 
 /// Takes an answer in gRPC's terms out of them, if it is in such: its message is the body.
@@ -213,7 +292,7 @@ mod tests {
     use crate::gateway::decide::authz::AuthzCheck;
     use crate::gateway::decide::rate_limit::RateLimitCall;
 
-    fn framed(flag: u8, length: u32, message: &[u8]) -> Vec<u8> {
+    fn frame(flag: u8, length: u32, message: &[u8]) -> Vec<u8> {
         [&[flag][..], &length.to_be_bytes(), message].concat()
     }
 
@@ -223,26 +302,26 @@ mod tests {
 
     #[test]
     fn one_whole_message_is_a_call() {
-        assert_eq!(code(&framed(0, 0, b"")), None);
-        assert_eq!(code(&framed(0, 3, b"\x0a\x01a")), None);
+        assert_eq!(code(&frame(0, 0, b"")), None);
+        assert_eq!(code(&frame(0, 3, b"\x0a\x01a")), None);
         for bad in
-            [&b""[..], b"\0\0\0\0", &framed(0, 4, b"\x0a\x01a"), &framed(0, 2, b"\x0a\x01a"), &framed(0, 1, b"\x0a")]
+            [&b""[..], b"\0\0\0\0", &frame(0, 4, b"\x0a\x01a"), &frame(0, 2, b"\x0a\x01a"), &frame(0, 1, b"\x0a")]
         {
             assert_eq!(code(bad), Some(INVALID_ARGUMENT), "{bad:?}");
         }
-        assert_eq!(code(&framed(1, 3, b"\x0a\x01a")), Some(UNIMPLEMENTED));
-        assert_eq!(code(&framed(0, u32::MAX, b"")), Some(RESOURCE_EXHAUSTED));
+        assert_eq!(code(&frame(1, 3, b"\x0a\x01a")), Some(UNIMPLEMENTED));
+        assert_eq!(code(&frame(0, u32::MAX, b"")), Some(RESOURCE_EXHAUSTED));
     }
 
     /// Whatever bytes come, they are a message or none; and what nobody knows is skipped.
     #[test]
     fn no_message_does_harm() {
-        let whole = framed(0, 9, b"\x0a\x07\x22\x05\x12\x03\x12\x01G");
+        let whole = frame(0, 9, b"\x0a\x07\x22\x05\x12\x03\x12\x01G");
         assert!(message::<AuthzCheck>(&whole).is_ok());
         let unknown = [&b"\x0a\x00"[..], b"\xfa\x3f\x03abc", b"\xf8\x3f\x7f"].concat();
-        assert!(message::<AuthzCheck>(&framed(0, unknown.len() as u32, &unknown)).is_ok());
+        assert!(message::<AuthzCheck>(&frame(0, unknown.len() as u32, &unknown)).is_ok());
         let nested = vec![0x0b; 60_000];
-        assert!(message::<AuthzCheck>(&framed(0, nested.len() as u32, &nested)).is_err());
+        assert!(message::<AuthzCheck>(&frame(0, nested.len() as u32, &nested)).is_err());
         let mut state = 1_u64;
         let mut random = || {
             state ^= state << 13;

@@ -404,11 +404,10 @@ fn hostile_messages_do_no_harm() {
     assert!(gateway.peak_memory_bytes() < 300 << 20);
 }
 
-#[test]
-fn one_request_too_many_is_none_that_passes() {
-    let gateway = Gateway::serve("decide: {listen: 127.0.0.1:0}\nlimits: {requests: 1}\n");
-    let mut stuck = Http2Client::connect(gateway.decide(), 65_535).expect("a connection");
-    let mut block = stuck.header_block(b"POST", PROCESS);
+/// A call to process a request of which nothing more is told, on a connection that is to take so much of its answer.
+fn begun_call(gateway: &Gateway, window: u32) -> Http2Client {
+    let mut client = Http2Client::connect(gateway.decide(), window).expect("a connection");
+    let mut block = client.header_block(b"POST", PROCESS);
     for (name, value) in [("content-type", "application/grpc"), ("te", "trailers")] {
         block.push(0);
         for text in [name, value] {
@@ -416,10 +415,27 @@ fn one_request_too_many_is_none_that_passes() {
             block.extend_from_slice(text.as_bytes());
         }
     }
+    let stream = client.headers(4, &block).expect("a stream");
+    client.frame(kind::DATA, 0, stream, &framed(&process::request(&[]))).expect("a message");
+    client
+}
+
+#[test]
+fn a_call_that_nobody_goes_on_with_ends() {
+    for (window, told) in [(65_535, "decide.late"), (0, "status=0")] {
+        let gateway =
+            Gateway::serve("decide: {listen: 127.0.0.1:0}\ntimeouts: {connect: 1s, response: 1s, idle: 1s}\n");
+        let _silent = begun_call(&gateway, window);
+        gateway.wait_printed(told);
+        wait_until("it has ended", || gateway.metrics().find("slidegate_requests_in_flight", &[]) == Some(0.0));
+    }
+}
+
+#[test]
+fn one_request_too_many_is_none_that_passes() {
+    let gateway = Gateway::serve("decide: {listen: 127.0.0.1:0}\nlimits: {requests: 1}\n");
     // It is under way as long as the request is that it is about, of which nothing more is told.
-    let stream = stuck.headers(4, &block).expect("a stream");
-    let first = framed(&process::request(&[]));
-    stuck.frame(kind::DATA, 0, stream, &first).expect("a message");
+    let _stuck = begun_call(&gateway, 65_535);
     // Not asked by a question: it would be the one that may be under way, and the other one too many.
     wait_until("a request is in flight", || gateway.metrics().sum("slidegate_requests_in_flight", &[]) == 1.0);
     assert_eq!(client(&gateway).get("/", &[]).status(), 503);

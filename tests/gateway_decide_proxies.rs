@@ -403,10 +403,9 @@ fn envoy_lets_a_stream_be_ended() {
 /// A client that has asked for a long stream, and has read so far.
 fn reading(proxy: &Program, user: &str, until: &str) -> HttpClient {
     let mut client = HttpClient::connect(proxy.address());
-    let head = format!(
-        "POST {COMPLETIONS} HTTP/1.1\r\nhost: a.test\r\nx-user: {user}\r\nx-model: tokens=60;pause=100\r\ncontent-length: {}\r\n\r\n",
-        STREAM.len()
-    );
+    let (manner, length) = ("tokens=60;pause=100", STREAM.len());
+    let fields = format!("host: a.test\r\nx-user: {user}\r\nx-model: {manner}\r\ncontent-length: {length}\r\n");
+    let head = format!("POST {COMPLETIONS} HTTP/1.1\r\n{fields}\r\n");
     client.write(&[head.as_bytes(), STREAM.as_bytes()].concat()).expect("the proxy reads");
     assert_eq!(client.read_head().expect("an answer").status, 200);
     let mut bytes = Vec::new();
@@ -414,6 +413,18 @@ fn reading(proxy: &Program, user: &str, until: &str) -> HttpClient {
         bytes.extend(client.read_raw(1).expect("the stream goes on so far"));
     }
     client
+}
+
+/// Whether a stream goes on to its end.
+fn goes_on(client: &mut HttpClient) -> bool {
+    let mut bytes = Vec::new();
+    while let Ok(more) = client.read_raw(1) {
+        bytes.extend(more);
+        if bytes.ends_with(b"\r\n0\r\n\r\n") {
+            return true;
+        }
+    }
+    false
 }
 
 #[test]
@@ -433,24 +444,25 @@ fn envoy_goes_on_or_fails_while_nobody_decides_on_tokens() {
     let (open, closed) = (scene.envoy(&[]), scene.envoy(&[("failure_mode_allow: true", "failure_mode_allow: false")]));
     let (mut going_on, mut broken) = (reading(&open, "a", "word5 "), reading(&closed, "b", "word5 "));
     scene.gateway = None;
-    let rest = |client: &mut HttpClient| {
-        let mut bytes = Vec::new();
-        while let Ok(more) = client.read_raw(1) {
-            bytes.extend(more);
-            if bytes.ends_with(b"\r\n0\r\n\r\n") {
-                return true;
-            }
-        }
-        false
-    };
-    assert!(rest(&mut going_on), "a stream under way goes on");
-    assert!(!rest(&mut broken), "a stream under way breaks off");
+    assert!(goes_on(&mut going_on), "a stream under way goes on");
+    assert!(!goes_on(&mut broken), "a stream under way breaks off");
     assert_eq!(complete(&open, "c", "tokens=1", STREAM).status(), 200);
     assert_eq!(complete(&closed, "c", "tokens=1", STREAM).status(), 500);
     scene.begin("");
     for (user, proxy) in [("open", &open), ("closed", &closed)] {
         wait_until("it is asked again", || complete(proxy, user, "tokens=90", STREAM).status() == 429);
     }
+}
+
+#[test]
+fn a_gateway_that_ends_sees_envoys_streams_to_their_end() {
+    let mut scene = TokenScene::new("");
+    let envoy = scene.envoy(&[("failure_mode_allow: true", "failure_mode_allow: false")]);
+    let mut client = reading(&envoy, "a", "word5 ");
+    scene.gateway().terminate();
+    assert!(goes_on(&mut client));
+    scene.gateway().wait_printed("broken_off=false");
+    assert!(scene.gateway.as_mut().expect("it runs").wait_exit().success());
 }
 
 #[test]

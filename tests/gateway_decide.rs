@@ -641,12 +641,7 @@ fn what_is_processed_out_of_order_is_told_so() {
         // Those without a target, or with two.
         (vec![process::first(&Proto::default())], 3),
         (vec![process::request(&[(":path", "/other")])], 3),
-        // Not all that has to be seen would be shown, or nobody would hear what is answered.
-        (vec![Proto::default().message(2, &process::request_head(&user))], 9),
-        (vec![config(1, 0)], 9),
-        (vec![config(0, 1)], 9),
-        (vec![config(1, 3)], 9),
-        (vec![config(4, 1)], 9),
+        // Nobody would hear what is answered.
         (vec![begun().number(10, 1)], 9),
     ] {
         let answer = client.call_with(PROCESS, &messages);
@@ -658,6 +653,14 @@ fn what_is_processed_out_of_order_is_told_so() {
             let answer = client.send("POST", PROCESS, "application/grpc", [first, behind.clone()].concat());
             assert_eq!(answer.status(), Some(expected), "{behind:?} {answer:?}");
         }
+    }
+    // Not all that has to be seen would be shown: the request is refused, as it would be free.
+    let silent = Proto::default().message(2, &process::request_head(&user));
+    for first in [silent, config(1, 0), config(0, 1), config(1, 3), config(4, 1)] {
+        let refused = client.call(PROCESS, &first);
+        assert_eq!((refused.status(), kinds(&refused)), (Some(0), vec![7]), "{first:?}");
+        assert_eq!(refused.message.get(7).get(1).number_of(1), 403);
+        assert!(refused.message.get(7).get(3).text().contains("processing_mode"), "{refused:?}");
     }
     // They have all ended, and have taken nothing but what came of requests that got on their way.
     wait_until("no call is open", || gateway.metrics().find("slidegate_requests_in_flight", &[]) == Some(0.0));
@@ -719,9 +722,9 @@ fn with_limits_on_tokens_all_but_processing_is_refused() {
     let limit = in_grpc.call(LIMIT, &limits("a.test", &[&[("x-none", "a")]]));
     assert_eq!((limit.status(), limit.message.number_of(1)), (Some(0), 2));
     assert_eq!(in_grpc.call(HEALTH, &Proto::default()).status(), Some(0));
-    gateway.wait_printed("decide.needs_ext_proc");
-    gateway.wait_log("decided by Envoy's ext_proc alone");
-    assert_eq!(gateway.log_lines("decided by Envoy's ext_proc alone").len(), 1);
+    gateway.wait_printed("decide.needs_bodies");
+    gateway.wait_log("limits on tokens need ext_proc");
+    assert_eq!(gateway.log_lines("limits on tokens need ext_proc").len(), 1);
 }
 
 fn descriptor(entries: &[(&str, &str)]) -> Proto {

@@ -355,16 +355,15 @@ fn envoy_shows_bodies_whether_or_not_it_is_told_which() {
         assert_eq!(scene.charged() - before, 100, "{changes:?}");
         assert_eq!(complete(&envoy, user, "tokens=1", STREAM).status(), 429, "{changes:?}");
     }
-    // One that shows none counts for nothing: nothing is free.
-    let closed = ("failure_mode_allow: true", "failure_mode_allow: false");
+    // One that shows none, or in a way that is not understood, lets nothing pass for free.
     for change in [
         ("response_body_mode: STREAMED", "response_body_mode: NONE"),
         ("response_body_mode: STREAMED", "response_body_mode: FULL_DUPLEX_STREAMED"),
     ] {
-        let envoy = scene.envoy(&[closed, change]);
-        assert_eq!(complete(&envoy, "d", "tokens=1", STREAM).status(), 500, "{change:?}");
+        let envoy = scene.envoy(&[change]);
+        assert_eq!(complete(&envoy, "d", "tokens=1", STREAM).status(), 403, "{change:?}");
     }
-    scene.gateway().wait_printed("decide.precondition");
+    scene.gateway().wait_printed("decide.needs_bodies");
 }
 
 #[test]

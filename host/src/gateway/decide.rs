@@ -31,7 +31,7 @@ use self::asked::AskedRequest;
 use self::decision::{PassedRequest, RefusedRequest, ShownRequest, refusing, status_of};
 use self::grpc::{GrpcError, GrpcMethod};
 use self::grpc_stream::GrpcStream;
-use self::process::Processing;
+use self::process::{AskedProcessing, Processing};
 use self::rate_limit::{AskedLimits, LimitQuestion, RateLimitAnswer};
 use crate::gateway::access_log::{Record, RouteLabels};
 use crate::gateway::admission::{self, Caller, FilteredRequest};
@@ -179,11 +179,18 @@ impl DecisionAsker<'_> {
         let first = tokio::time::timeout(grpc::CALL_TIME, calls.next()).await;
         let first = first.unwrap_or_else(|_| Err(GrpcError::late()));
         let first = first.and_then(|call| call.ok_or_else(|| GrpcError::invalid("the call has no message")));
-        let (asked, has_body) = match first.and_then(|call| process::asked(call, self.caller, self.wanted_bodies())) {
+        let asked = first.and_then(|call| process::asked(call, self.caller, self.wanted_bodies()));
+        let AskedProcessing { request, has_body, blindness } = match asked {
             Ok(asked) => asked,
             Err(error) => return self.fail(parts, labels, &error),
         };
-        let (record, shown) = self.shown(asked, labels, has_body).await;
+        let (record, shown) = match blindness {
+            None => self.shown(request, labels, has_body).await,
+            Some(reason) => {
+                let (record, refused) = self.blind(&request, labels, reason);
+                (record, Err(refused))
+            }
+        };
         let shown = match shown {
             Ok(shown) => shown,
             Err(refused) => {
@@ -242,7 +249,9 @@ impl DecisionAsker<'_> {
         labels: &Arc<RouteLabels>,
     ) -> (Record, Result<PassedRequest, RefusedRequest>) {
         if self.wanted_bodies() != UsedParts::empty() {
-            return self.blind(&asked, labels);
+            let reason = "limits on tokens need ext_proc: nothing else shows bodies";
+            let (record, refused) = self.blind(&asked, labels, reason);
+            return (record, Err(refused));
         }
         let (mut record, shown) = self.shown(asked, labels, false).await;
         let request = match shown {
@@ -263,20 +272,15 @@ impl DecisionAsker<'_> {
         (record, decided)
     }
 
-    /// Refuses to decide by what is not shown: what would have to be counted would be free.
-    fn blind(
-        &self,
-        asked: &AskedRequest,
-        labels: &Arc<RouteLabels>,
-    ) -> (Record, Result<PassedRequest, RefusedRequest>) {
+    /// Refuses to decide without what is not shown: what would have to be counted would be free.
+    fn blind(&self, asked: &AskedRequest, labels: &Arc<RouteLabels>, reason: &'static str) -> (Record, RefusedRequest) {
         if let Some(decisions) = &self.serving.decisions {
-            decisions.tell_blindness();
+            decisions.tell_blindness(reason);
         }
-        let reason = "limits on tokens need ext_proc: nothing else shows bodies";
-        let refusal = LocalReply::new(StatusCode::FORBIDDEN, reason, "decide.needs_ext_proc");
         let mut record = self.record(&asked.parts, labels, asked.client);
+        let refusal = LocalReply::new(StatusCode::FORBIDDEN, reason, "decide.needs_bodies");
         let refused = RefusedRequest::by_gateway(&mut record, &refusal);
-        (record, Err(refused))
+        (record, refused)
     }
 
     /// Shows a request to the filter; with its record, which has the filter's stream then.

@@ -13,7 +13,7 @@ pub(crate) struct DecisionLabels {
     pub(crate) rate_limit: Arc<RouteLabels>,
     pub(crate) process: Arc<RouteLabels>,
     pub(crate) health: Arc<RouteLabels>,
-    /// It was told that somebody asks in a way that shows no bodies, though they are needed.
+    /// It was told that somebody asks in a way that does not show what is needed.
     is_blindness_told: AtomicBool,
 }
 
@@ -32,13 +32,10 @@ impl DecisionLabels {
         }
     }
 
-    /// Tells whoever looks after the gateway, once, that somebody asks in a way that shows no bodies.
-    pub(crate) fn tell_blindness(&self) {
+    /// Tells whoever looks after the gateway, once, that somebody asks in a way that does not show what is needed.
+    pub(crate) fn tell_blindness(&self, reason: &str) {
         if !self.is_blindness_told.swap(true, Ordering::Relaxed) {
-            tracing::warn!(
-                "the filter reads bodies, as limits on tokens need: they are decided by Envoy's ext_proc alone, and \
-                 all other questions at `decide` are refused (told once)"
-            );
+            tracing::warn!("{reason}; whoever asks otherwise at `decide` is refused (told once)");
         }
     }
 }

@@ -1,6 +1,6 @@
 //! A client that calls methods of gRPC, whatever it sends being a message or not.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, slice};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -71,7 +71,7 @@ impl GrpcClient {
     ///
     /// When there is no answer.
     pub fn call(&mut self, method: &str, message: &Proto) -> GrpcAnswer {
-        self.call_with(method, &[message.clone()])
+        self.call_with(method, slice::from_ref(message))
     }
 
     /// Calls a method with several messages, which are sent whatever is answered.

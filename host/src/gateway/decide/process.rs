@@ -43,15 +43,26 @@ use crate::gateway::seen_body::SeenBody;
 /// more by then, without a next one. After that the piece is taken out, and comes with a later one.
 const KEPT_WAIT: Duration = Duration::from_millis(50);
 
-/// The request that a call begins with, and whether it has a body. `wanted`: the parts that the filter may want.
+/// What a call begins with.
+pub(super) struct AskedProcessing {
+    pub(super) request: AskedRequest,
+    pub(super) has_body: bool,
+    /// Why nothing can be decided by what will be shown.
+    pub(super) blindness: Option<&'static str>,
+}
+
+/// The request that a call begins with. `wanted`: the bodies that the filter may want to see.
 ///
 /// # Errors
-/// It is none, or not all that may be wanted will be shown.
-pub(super) fn asked(mut call: ProcessCall, caller: Caller, wanted: Parts) -> Result<(AskedRequest, bool), GrpcError> {
+/// It is none, or nobody hears what is answered.
+pub(super) fn asked(mut call: ProcessCall, caller: Caller, wanted: Parts) -> Result<AskedProcessing, GrpcError> {
     let Some(ProcessEvent::RequestHeaders(head)) = call.event.take() else {
         return Err(GrpcError::invalid("a call begins with a request's headers: `request_header_mode` is to be SEND"));
     };
-    check(&call, wanted)?;
+    if call.observability_mode {
+        return Err(GrpcError::precondition("observability_mode: nothing is decided by what nobody hears"));
+    }
+    let blindness = blindness(call.protocol_config.as_ref(), wanted);
     let names = match [call.attribute("xds.route_name"), call.attribute("xds.cluster_name")] {
         [None, None] => None,
         names => {
@@ -67,29 +78,23 @@ pub(super) fn asked(mut call: ProcessCall, caller: Caller, wanted: Parts) -> Res
     let client = last_address(&parts.headers, &X_ENVOY_EXTERNAL_ADDRESS).or(source);
     let client = client.map_or(caller.client, |client| SocketAddr::new(client, 0));
     let is_secure = scheme.eq_ignore_ascii_case(b"https");
-    Ok((AskedRequest { parts, client, is_secure, names }, has_body))
+    let request = AskedRequest { parts, client, is_secure, names };
+    Ok(AskedProcessing { request, has_body, blindness })
 }
 
-/// Whether Envoy hears what it is answered, and shows what may be wanted.
-///
-/// # Errors
-/// It does not.
-fn check(call: &ProcessCall, wanted: Parts) -> Result<(), GrpcError> {
-    if call.observability_mode {
-        return Err(GrpcError::precondition("observability_mode: nothing is decided by what nobody hears"));
-    }
-    let config = call.protocol_config.as_ref();
+/// What Envoy will not show as it has to be shown, if there is anything. One that says nothing of that shows nothing.
+fn blindness(config: Option<&ProcessConfig>, wanted: Parts) -> Option<&'static str> {
     if config.is_some_and(|config| !config.is_understood()) {
-        return Err(GrpcError::precondition("processing_mode: bodies are to be STREAMED here, or BUFFERED"));
+        return Some("bodies are understood in two ways alone: STREAMED, or BUFFERED, in Envoy's processing_mode");
     }
     let (shows_request, shows_response) = config.map(ProcessConfig::shows_bodies).unwrap_or_default();
     if wanted & Parts::REQUEST_BODY != Parts::empty() && !shows_request {
-        return Err(GrpcError::precondition("processing_mode: the filter reads requests: request_body_mode: STREAMED"));
+        return Some("limits on tokens need requests' bodies: request_body_mode: STREAMED in Envoy's processing_mode");
     }
     if wanted & Parts::RESPONSE_BODY != Parts::empty() && !shows_response {
-        return Err(GrpcError::precondition("processing_mode: the filter reads answers: response_body_mode: STREAMED"));
+        return Some("limits on tokens need answers' bodies: response_body_mode: STREAMED in Envoy's processing_mode");
     }
-    Ok(())
+    None
 }
 
 /// A head, as it is told.
@@ -191,7 +196,7 @@ impl Processing {
         answers: mpsc::Sender<Bytes>,
         silence_max: Duration,
     ) -> Result<(), GrpcError> {
-        let mut answer = self.begin(request).await?;
+        let mut answer = self.begin(request).await;
         loop {
             let is_last = matches!(answer.reply, Some(ProcessReply::Immediate(_))) || self.is_over();
             // Nobody is left to whom it matters if this fails.
@@ -214,19 +219,19 @@ impl Processing {
     }
 
     /// The answer to the request's headers.
-    async fn begin(&mut self, request: ShownRequest) -> Result<ProcessAnswer, GrpcError> {
+    async fn begin(&mut self, request: ShownRequest) -> ProcessAnswer {
         let ShownRequest { mut headers, mut edits } = request;
         if self.request.is_whole {
-            match self.show(BodySide::Request, Bytes::new(), true).await? {
+            match self.show(BodySide::Request, Bytes::new(), true).await {
                 PartStep::Pass(of_body, _) => edits.extend(of_body),
-                PartStep::Refuse(refused) => return Ok(refusal(refused)),
+                PartStep::Refuse(refused) => return refusal(refused),
             }
         }
         if self.wants().response_body != Interest::None {
             apply_edits(&edits, &mut headers);
             edits.extend(coding_edit(&headers));
         }
-        Ok(self.pass(ProcessReply::RequestHeaders(PhaseReply::new(edits, None))))
+        self.pass(ProcessReply::RequestHeaders(PhaseReply::new(edits, None)))
     }
 
     /// The answer to headers that pass.
@@ -287,7 +292,8 @@ impl Processing {
         let response = ProcessedBody::new(&self.record, BodySide::Response, Coded::of(&fields), is_bodiless);
         self.response = Some(response);
         if is_bodiless {
-            self.show(BodySide::Response, Bytes::new(), true).await?;
+            // There is no body that could go on otherwise.
+            self.show(BodySide::Response, Bytes::new(), true).await;
         }
         self.count_end();
         Ok(self.pass(ProcessReply::ResponseHeaders(PhaseReply::new(edits, None))))
@@ -309,37 +315,41 @@ impl Processing {
         Ok(ProcessAnswer { reply: Some(reply), mode_override: None })
     }
 
-    /// A piece of a body has come.
-    async fn piece(&mut self, side: BodySide, piece: Bytes, is_last: bool) -> Result<PartStep, GrpcError> {
-        let body = match side {
+    fn body(&mut self, side: BodySide) -> Option<&mut ProcessedBody> {
+        match side {
             BodySide::Request => Some(&mut self.request),
             BodySide::Response => self.response.as_mut(),
-        };
-        let body = body.ok_or_else(|| GrpcError::invalid("a response's body came before its headers"))?;
+        }
+    }
+
+    /// A piece of a body has come.
+    async fn piece(&mut self, side: BodySide, piece: Bytes, is_last: bool) -> Result<PartStep, GrpcError> {
+        let body = self.body(side).ok_or_else(|| GrpcError::invalid("a response's body came before its headers"))?;
         if body.is_whole {
             return Err(GrpcError::invalid("a body goes on behind its end"));
         }
         body.is_whole = is_last;
-        let step = self.show(side, piece, is_last).await?;
+        let step = self.show(side, piece, is_last).await;
         self.count_end();
         Ok(step)
     }
 
     /// Shows a piece to the filter, and waits for its word if there is no next one.
-    async fn show(&mut self, side: BodySide, piece: Bytes, is_last: bool) -> Result<PartStep, GrpcError> {
-        match side {
-            BodySide::Request => self.record.upload.piece(piece.len()),
-            BodySide::Response => self.record.bytes_sent += piece.len() as u64,
-        }
+    async fn show(&mut self, side: BodySide, piece: Bytes, is_last: bool) -> PartStep {
+        // Beside which the other parts are used.
         let body = match side {
             BodySide::Request => Some(&mut self.request),
             BodySide::Response => self.response.as_mut(),
         };
-        let Some(body) = body else { return Ok(PartStep::Pass(Vec::new(), None)) };
+        let Some(body) = body else { return PartStep::Pass(Vec::new(), None) };
         if body.is_ended {
-            return Ok(PartStep::Pass(Vec::new(), BodyMutation::of(&piece, &[])));
+            return PartStep::Pass(Vec::new(), BodyMutation::of(&piece, &[]));
         }
-        let Some(shown) = &mut body.shown else { return Ok(PartStep::Pass(Vec::new(), None)) };
+        match side {
+            BodySide::Request => self.record.upload.piece(piece.len()),
+            BodySide::Response => self.record.bytes_sent += piece.len() as u64,
+        }
+        let Some(shown) = &mut body.shown else { return PartStep::Pass(Vec::new(), None) };
         let mut released = Released::default();
         let mut step = shown.show(piece.clone(), is_last);
         loop {
@@ -360,14 +370,14 @@ impl Processing {
                     _ = self.calls.arrive() => break,
                     () = sleep(KEPT_WAIT) => break,
                 },
-                BodyStep::Respond(response) => return Ok(PartStep::Refuse(self.refuse(response))),
+                BodyStep::Respond(response) => return PartStep::Refuse(self.refuse(response)),
                 BodyStep::TooLarge if side == BodySide::Request => {
-                    return Ok(PartStep::Refuse(self.refuse(answer::too_large())));
+                    return PartStep::Refuse(self.refuse(answer::too_large()));
                 }
                 BodyStep::NoRoom if side == BodySide::Request => {
-                    return Ok(PartStep::Refuse(self.refuse(answer::no_room())));
+                    return PartStep::Refuse(self.refuse(answer::no_room()));
                 }
-                BodyStep::TooLarge | BodyStep::NoRoom => return Ok(PartStep::Refuse(self.break_off())),
+                BodyStep::TooLarge | BodyStep::NoRoom => return PartStep::Refuse(self.break_off()),
             };
         }
         if released.end && !is_last {
@@ -380,16 +390,12 @@ impl Processing {
             let length = released.pieces.iter().map(Bytes::len).sum::<usize>().to_string().into_bytes();
             edits.push(HeaderEdit::Set(Header { name: header::CONTENT_LENGTH.as_str().to_owned(), value: length }));
         }
-        Ok(PartStep::Pass(edits, mutation))
+        PartStep::Pass(edits, mutation)
     }
 
     /// The filter has ended a body before its time.
     fn end(&mut self, side: BodySide) {
-        let body = match side {
-            BodySide::Request => Some(&mut self.request),
-            BodySide::Response => self.response.as_mut(),
-        };
-        if let Some(body) = body {
+        if let Some(body) = self.body(side) {
             (body.shown, body.is_ended) = (None, true);
         }
         if side == BodySide::Response {

@@ -20,6 +20,16 @@ pub(crate) fn quote_or_escape(bytes: &[u8]) -> Option<usize> {
     first(bytes, |word| equal(word, b'"') | equal(word, b'\\'))
 }
 
+/// The first quotation mark, backslash or control character, of which no JSON text has any as they are.
+#[inline]
+pub(crate) fn quote_escape_or_control(bytes: &[u8]) -> Option<usize> {
+    // A byte that is not below a space has no bit left behind only where a lower one took it.
+    first(bytes, |word| {
+        let controls = word.wrapping_sub(ONES * u64::from(b' ')) & !word & HIGH_BITS;
+        equal(word, b'"') | equal(word, b'\\') | controls
+    })
+}
+
 /// The first quotation mark, brace or bracket.
 #[inline]
 pub(crate) fn quote_or_bracket(bytes: &[u8]) -> Option<usize> {
@@ -34,6 +44,18 @@ pub(crate) fn quote_or_bracket(bytes: &[u8]) -> Option<usize> {
 #[inline]
 pub(crate) fn percent_or_brace(bytes: &[u8]) -> Option<usize> {
     first(bytes, |word| equal(word, b'%') | equal(word, b'{') | equal(word, b'}'))
+}
+
+/// What comes behind these first bytes. None: others stand there.
+#[inline]
+pub(crate) fn behind<'a>(bytes: &'a [u8], first: &[u8]) -> Option<&'a [u8]> {
+    let (begin, rest) = bytes.split_at_checked(first.len())?;
+    // Comparing slices goes byte by byte in a guest.
+    let ((words, few), (first_words, first_few)) = (begin.as_chunks::<WORD_BYTES>(), first.as_chunks::<WORD_BYTES>());
+    let is_same =
+        |(one, other): (&[u8; WORD_BYTES], &[u8; WORD_BYTES])| u64::from_le_bytes(*one) == u64::from_le_bytes(*other);
+    let are_same = words.iter().zip(first_words).all(is_same) && few.iter().zip(first_few).all(|(a, b)| a == b);
+    are_same.then_some(rest)
 }
 
 /// The first byte of which the highest bit is set in what `found` makes of its word, where it may be set wrongly only

@@ -7,6 +7,7 @@
 mod cut_reader;
 mod event_frames;
 mod event_lines;
+mod event_shape;
 mod json_number;
 mod json_scanner;
 mod last_words;

@@ -4,7 +4,7 @@ use proptest::{prelude::*, sample::Index};
 use slidegate_engine::tokens::{Usage, UsageReader};
 use slidegate_engine_tests::{
     answers::{self, event_stream},
-    fuzzing::answer::{WellFormedAnswer, any_answer, any_bytes},
+    fuzzing::answer::{WellFormedAnswer, any_alike_events, any_answer, any_bytes},
     promises::runner,
     usage_oracle,
 };
@@ -64,6 +64,26 @@ fn any_bytes_are_read_the_same_in_any_pieces() {
         Ok(())
     };
     let outcome = runner(20_000).run(&(any_bytes(), prop::collection::vec(any::<Index>(), 0..6)), check);
+    outcome.unwrap_or_else(|failure| panic!("{failure}"));
+}
+
+/// What was told of a stream, and how much its model has said: everything by which a stream may be charged.
+fn read_and_heard<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Option<Usage>, u64) {
+    let mut reader = UsageReader::default();
+    pieces.into_iter().for_each(|piece| reader.feed(piece));
+    (reader.usage(), reader.text_bytes())
+}
+
+#[test]
+fn events_that_are_like_those_before_them_are_read_as_byte_by_byte() {
+    let check = |(stream, cuts): (Vec<u8>, Vec<Index>)| {
+        // In pieces of a byte there is no event before another one.
+        let plain = read_and_heard(stream.chunks(1));
+        prop_assert_eq!(read_and_heard([stream.as_slice()]), plain);
+        prop_assert_eq!(read_and_heard(cut(&stream, &cuts)), plain);
+        Ok(())
+    };
+    let outcome = runner(50_000).run(&(any_alike_events(), prop::collection::vec(any::<Index>(), 0..3)), check);
     outcome.unwrap_or_else(|failure| panic!("{failure}"));
 }
 

@@ -5,7 +5,7 @@ use super::json_scanner::{JsonDocument, JsonScanner};
 use crate::byte_search;
 
 /// Where in an event stream of lines the last byte was.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct EventLines {
     part: LinePart,
     /// A line feed that comes next belongs to the line's end.
@@ -56,22 +56,44 @@ impl EventLines {
         scanner: &mut JsonScanner<Document::Place>,
         document: &mut Document,
     ) -> bool {
-        while let Some(part) = self.next(bytes) {
-            match part {
+        self.read(bytes, false, scanner, document)
+    }
+
+    /// The same, but with `to_text` bytes are left as well where a text begins at a known place.
+    #[inline]
+    pub(super) fn read<Document: JsonDocument>(
+        &mut self,
+        bytes: &mut &[u8],
+        to_text: bool,
+        scanner: &mut JsonScanner<Document::Place>,
+        document: &mut Document,
+    ) -> bool {
+        loop {
+            let before = *bytes;
+            match self.next(bytes) {
+                None => return false,
                 // Text, in which a brace is no document.
-                EventPart::Data { piece, begins_line: true }
+                Some(EventPart::Data { piece, begins_line: true })
                     if scanner.is_outside() && !matches!(piece.first(), Some(b'{' | b'[')) =>
                 {
                     self.part = LinePart::Other;
                 }
-                EventPart::Data { piece, .. } => scanner.feed(piece, document),
-                EventPart::EventEnd => {
+                Some(EventPart::Data { piece, .. }) => {
+                    let mut rest = piece;
+                    while !rest.is_empty() {
+                        rest = scanner.feed_to_text(rest, document);
+                        if to_text && !rest.is_empty() {
+                            *bytes = before.get(before.len() - bytes.len() - rest.len()..).unwrap_or_default();
+                            return false;
+                        }
+                    }
+                }
+                Some(EventPart::EventEnd) => {
                     scanner.reset();
                     return true;
                 }
             }
         }
-        false
     }
 
     /// Takes bytes until there is something to tell.

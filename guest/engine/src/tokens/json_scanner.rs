@@ -88,6 +88,15 @@ pub(super) struct JsonScanner<Place> {
     number: JsonNumber,
 }
 
+/// All that a scanner knows where a text begins at a known place.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct TextBegin<Place> {
+    open: [Option<Place>; DEPTH_MAX],
+    arrays: u8,
+    depth: u8,
+    member: Option<Place>,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ScanState {
     /// Between documents.
@@ -172,7 +181,21 @@ impl<Place: JsonPlace> JsonScanner<Place> {
     #[inline]
     pub(super) fn feed(&mut self, bytes: &[u8], document: &mut impl JsonDocument<Place = Place>) {
         let mut rest = bytes;
+        while !rest.is_empty() {
+            rest = self.feed_to_text(rest, document);
+        }
+    }
+
+    /// The next bytes, to where a text begins at a known place. What is left of them; nothing if none begins.
+    #[inline]
+    pub(super) fn feed_to_text<'a>(
+        &mut self,
+        bytes: &'a [u8],
+        document: &mut impl JsonDocument<Place = Place>,
+    ) -> &'a [u8] {
+        let mut rest = bytes;
         while let Some(&byte) = rest.first() {
+            let state = self.state;
             let taken = match self.state {
                 ScanState::InName | ScanState::InText => self.quoted(byte, rest, document),
                 ScanState::InUnknown => {
@@ -184,7 +207,31 @@ impl<Place: JsonPlace> JsonScanner<Place> {
                 _ => usize::from(self.step(byte, document)),
             };
             rest = rest.get(taken..).unwrap_or_default();
+            if state == ScanState::BeforeValue && self.text_place().is_some() {
+                break;
+            }
         }
+        rest
+    }
+
+    /// The place of the text that is being read, if it is known.
+    #[inline]
+    pub(super) fn text_place(&self) -> Option<Place> {
+        self.member.filter(|_| self.state == ScanState::InText && self.unknown == 0)
+    }
+
+    /// Where a text begins that is at a known place.
+    #[inline]
+    pub(super) fn text_begin(&self) -> TextBegin<Place> {
+        let JsonScanner { open, arrays, depth, member, .. } = *self;
+        TextBegin { open, arrays, depth, member }
+    }
+
+    /// A text begins where another one did.
+    #[inline]
+    pub(super) fn begin_text(&mut self, begin: &TextBegin<Place>) {
+        (self.open, self.arrays, self.depth, self.member) = (begin.open, begin.arrays, begin.depth, begin.member);
+        (self.state, self.unknown, self.escape) = (ScanState::InText, 0, Escape::None);
     }
 
     /// The names and values of members that come whole, as nearly all do, as long as they are texts of no interest, and

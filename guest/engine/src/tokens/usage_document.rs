@@ -90,6 +90,22 @@ pub(super) struct UsageDocument {
     has_pieces: bool,
     /// Whatever text comes, how much that is was told beside it.
     is_told_beside: bool,
+    /// Since somebody listens.
+    heard: Heard,
+}
+
+/// What has come of documents.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Heard {
+    /// Nothing that tells anything.
+    Nothing,
+    /// A text begins.
+    TextBegin,
+    /// One text, in one piece.
+    Text,
+    /// More than that, or something else.
+    #[default]
+    More,
 }
 
 /// Anthropic's `iterations`: parts of what was done for an answer, of which some are not in the numbers beside them.
@@ -281,6 +297,17 @@ impl UsageDocument {
         if self.iterations.is_some() { size_of::<UsageIterations>() } else { 0 }
     }
 
+    /// What comes from now on is to be told by [`heard`](Self::heard).
+    #[inline]
+    pub(super) fn listen(&mut self) {
+        self.heard = Heard::Nothing;
+    }
+
+    #[inline]
+    pub(super) fn heard(&self) -> Heard {
+        self.heard
+    }
+
     pub(super) fn spoken(&self) -> u64 {
         self.spoken
     }
@@ -378,7 +405,9 @@ impl JsonDocument for UsageDocument {
     fn opened(&mut self, place: UsagePlace) {
         match place {
             UsagePlace::Event => (self.named, self.reasoned, self.is_output_told) = (0, [0; 2], false),
-            UsagePlace::Usage | UsagePlace::GeminiUsage | UsagePlace::BedrockMetrics => self.named = 0,
+            UsagePlace::Usage | UsagePlace::GeminiUsage | UsagePlace::BedrockMetrics => {
+                (self.named, self.heard) = (0, Heard::More);
+            }
             UsagePlace::SpeakingCarrier => self.has_pieces = true,
             UsagePlace::Iterations => self.iterations().compactions = UsageParts::default(),
             UsagePlace::Iteration => {
@@ -403,6 +432,7 @@ impl JsonDocument for UsageDocument {
 
     #[inline]
     fn count(&mut self, place: UsagePlace, count: u64) {
+        self.heard = Heard::More;
         match place {
             UsagePlace::Count(what) => self.count_of_answer(what, count),
             UsagePlace::CountOf(layout, what) => {
@@ -416,6 +446,7 @@ impl JsonDocument for UsageDocument {
 
     #[inline]
     fn text_began(&mut self, place: UsagePlace) {
+        self.heard = if self.heard == Heard::Nothing { Heard::TextBegin } else { Heard::More };
         match place {
             UsagePlace::IterationType => self.iterations().matched = Some(0),
             UsagePlace::SpeakingCarrier => self.has_pieces = true,
@@ -425,6 +456,7 @@ impl JsonDocument for UsageDocument {
 
     #[inline]
     fn text(&mut self, place: UsagePlace, piece: &[u8]) {
+        self.heard = if self.heard == Heard::TextBegin { Heard::Text } else { Heard::More };
         match place {
             UsagePlace::Speech | UsagePlace::SpeakingCarrier | UsagePlace::TextOrCarrier | UsagePlace::Arguments => {
                 self.say(piece.len());

@@ -5,6 +5,7 @@ use alloc::boxed::Box;
 use super::{
     event_frames::{EventFrames, FramePart},
     event_lines::EventLines,
+    event_shape::EventReader,
     json_scanner::{JsonDocument, JsonScanner, first_sign},
     usage::Usage,
     usage_document::{UsageDocument, UsagePlace},
@@ -74,11 +75,14 @@ impl UsageReader {
     /// The next piece of the body.
     #[inline]
     pub fn feed(&mut self, bytes: &[u8]) {
-        let mut bytes = if self.form == BodyForm::Unknown { self.begin(bytes) } else { bytes };
+        let bytes = if self.form == BodyForm::Unknown { self.begin(bytes) } else { bytes };
         match self.form {
             BodyForm::Unknown => {}
             BodyForm::Json => self.scanner.feed(bytes, &mut self.document),
-            BodyForm::Lines => while self.lines.read_event(&mut bytes, &mut self.scanner, &mut self.document) {},
+            BodyForm::Lines => {
+                let UsageReader { lines, scanner, document, .. } = self;
+                EventReader { lines, scanner, document }.feed(bytes);
+            }
             BodyForm::Frames => self.feed_frames(bytes),
         }
     }

@@ -138,6 +138,71 @@ pub fn any_answer() -> impl Strategy<Value = WellFormedAnswer> {
     })
 }
 
+/// Streams of events of which most are like the one before but for their text, whatever stands around that or in it.
+pub fn any_alike_events() -> impl Strategy<Value = Vec<u8>> {
+    let select = |parts: &[&'static str]| prop::sample::select(parts.to_vec());
+    let head = select(&[
+        "data: {\"id\":\"a\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"",
+        "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"delta\":{\"text\": \"",
+        "data: {\"usage\":{\"completion_tokens\":7},\"delta\":\"",
+        "data: {\"usage\":{\"iterations\":[]},\"delta\":\"",
+        "data: {\"usage\":{\"iterations\":[{\"input_tokens\":3,\"type\":\"",
+        "data: {\"choices\":[{\"delta\":{\"function\":{\"arguments\":{\"a\":\"",
+        "data: {\"choices\":[{\"delta\":{\"reasoning\":\"some\",\"reasoning_content\":\"",
+        "data: {\"choices\":[]}\ndata: {\"delta\":\"",
+        "data: [{\"text\":\"",
+        "data: {\"text\":\"",
+        "data: {\"id\":\"",
+        "data: \"",
+        ": \"",
+    ]);
+    let text = select(&[
+        "",
+        "a",
+        " word",
+        "a much longer text",
+        "\\\"",
+        "\\u00e9",
+        "\\",
+        "é",
+        "\t",
+        "\ndata: ",
+        "\r",
+        "\n\n",
+        "compaction",
+        "\"",
+        "\",\"text\":\"b",
+        "\"}\n\ndata: {\"usage\":{\"total_tokens\":9}}\n\n",
+    ]);
+    let tail = select(&[
+        "\"}}]}",
+        "\"}}],\"usage\":null}",
+        "\"}",
+        "\"}]}}",
+        "\"},\"usage\":{\"output_tokens\":3}}",
+        "\",\"text\":\"more\"}",
+        "\",\"input\":{\"b\":[1]}}",
+        "\"}\ndata: {\"usage\":{\"total_tokens\":9}}",
+        "\"}\ndata: {\"delta\":\"b\"}",
+        "\"",
+    ]);
+    let end = select(&["\n\n", "\r\n\r\n", "\r\r", "\n", "\r\n", "\r", ""]);
+    // Of each kind one mostly, and any other now and then.
+    let usual = (head.clone(), tail.clone(), select(&["\n\n", "\r\n\r\n", "\r\r"]));
+    let event = (
+        prop::option::weighted(0.1, head),
+        prop_oneof![3 => select(&["", " word", "and some more text"]).boxed(), 2 => text.boxed()],
+        prop::option::weighted(0.15, tail),
+        prop::option::weighted(0.1, end),
+    );
+    (usual, prop::collection::vec(event, 1..12)).prop_map(|((head, tail, end), events)| {
+        let event = |(own_head, text, own_tail, own_end): (Option<&str>, &str, Option<&str>, Option<&str>)| {
+            [own_head.unwrap_or(head), text, own_tail.unwrap_or(tail), own_end.unwrap_or(end)].concat()
+        };
+        events.into_iter().map(event).collect::<String>().into_bytes()
+    })
+}
+
 /// What JSON is made of.
 const SIGNS: [&str; 13] = ["{", "}", "[", "]", "\"", "\\", ":", ",", "\n", "1", "-", "null", "true"];
 

@@ -50,12 +50,24 @@ pub(crate) fn percent_or_brace(bytes: &[u8]) -> Option<usize> {
 #[inline]
 pub(crate) fn behind<'a>(bytes: &'a [u8], first: &[u8]) -> Option<&'a [u8]> {
     let (begin, rest) = bytes.split_at_checked(first.len())?;
-    // Comparing slices goes byte by byte in a guest.
-    let ((words, few), (first_words, first_few)) = (begin.as_chunks::<WORD_BYTES>(), first.as_chunks::<WORD_BYTES>());
+    are_same(begin, first).then_some(rest)
+}
+
+/// Whether these are the same bytes: comparing slices goes byte by byte in a guest.
+#[inline]
+pub(super) fn are_same(bytes: &[u8], others: &[u8]) -> bool {
+    if bytes.len() != others.len() {
+        return false;
+    }
+    let ((words, few), (other_words, other_few)) = (bytes.as_chunks(), others.as_chunks());
     let is_same =
-        |(one, other): (&[u8; WORD_BYTES], &[u8; WORD_BYTES])| u64::from_le_bytes(*one) == u64::from_le_bytes(*other);
-    let are_same = words.iter().zip(first_words).all(is_same) && few.iter().zip(first_few).all(|(a, b)| a == b);
-    are_same.then_some(rest)
+        |(word, other): (&[u8; WORD_BYTES], &[u8; WORD_BYTES])| u64::from_le_bytes(*word) == u64::from_le_bytes(*other);
+    words.iter().zip(other_words).all(is_same)
+        && match (bytes.last_chunk(), others.last_chunk()) {
+            // What is left, with some bytes before it once more.
+            (Some(last), Some(other)) => is_same((last, other)),
+            _ => few.iter().eq(other_few),
+        }
 }
 
 /// The first byte of which the highest bit is set in what `found` makes of its word, where it may be set wrongly only

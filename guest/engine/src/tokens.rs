@@ -11,6 +11,7 @@ mod event_shape;
 mod json_number;
 mod json_scanner;
 mod last_words;
+mod name_table;
 mod output_bound;
 mod usage;
 mod usage_chunk;

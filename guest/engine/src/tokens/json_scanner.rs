@@ -195,7 +195,7 @@ impl<Place: JsonPlace> JsonScanner<Place> {
     ) -> &'a [u8] {
         let mut rest = bytes;
         while let Some(&byte) = rest.first() {
-            let state = self.state;
+            let begins_text = byte == b'"' && self.state == ScanState::BeforeValue && self.member.is_some();
             let taken = match self.state {
                 ScanState::InName | ScanState::InText => self.quoted(byte, rest, document),
                 ScanState::InUnknown => {
@@ -207,7 +207,7 @@ impl<Place: JsonPlace> JsonScanner<Place> {
                 _ => usize::from(self.step(byte, document)),
             };
             rest = rest.get(taken..).unwrap_or_default();
-            if state == ScanState::BeforeValue && self.text_place().is_some() {
+            if begins_text {
                 break;
             }
         }

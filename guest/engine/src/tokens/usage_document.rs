@@ -5,6 +5,7 @@ use alloc::boxed::Box;
 use super::{
     json_number::COUNT_MAX,
     json_scanner::{JsonDocument, JsonPlace},
+    name_table::NameTable,
     usage::{ToldUsage, Usage, UsageLayout, UsageParts},
 };
 
@@ -129,31 +130,33 @@ impl JsonPlace for UsagePlace {
     const ARRAY: UsagePlace = UsagePlace::Events;
 
     fn member(self, name: &[u8]) -> Option<UsagePlace> {
-        match self {
-            UsagePlace::Events => name.is_empty().then_some(UsagePlace::Event),
-            UsagePlace::Event => of_event(name),
-            UsagePlace::Carrier => (name == b"usage").then_some(UsagePlace::Usage),
-            UsagePlace::TextOrCarrier | UsagePlace::SpeakingCarrier if name == b"usage" => Some(UsagePlace::Usage),
-            UsagePlace::SpeakingCarrier | UsagePlace::Speech | UsagePlace::Reasoning(_) => of_speech(name),
-            UsagePlace::Meta => (name == b"billed_units").then_some(UsagePlace::BilledUnits),
-            UsagePlace::Usage => of_usage(name),
-            UsagePlace::GeminiUsage => of_gemini_usage(name),
-            UsagePlace::BedrockMetrics => of_bedrock_metrics(name),
-            UsagePlace::InputDetails => of_input_details(name),
-            UsagePlace::OutputDetails => matches!(name, b"reasoning_tokens" | b"thinking_tokens")
-                .then_some(UsagePlace::Count(UsageCount::Reasoning)),
-            UsagePlace::BilledUnits => of_billed_units(name),
-            UsagePlace::Iterations => name.is_empty().then_some(UsagePlace::Iteration),
-            UsagePlace::Iteration => of_iteration(name),
-            UsagePlace::WrappedDocument
+        let members = match self {
+            UsagePlace::Events => return name.is_empty().then_some(UsagePlace::Event),
+            UsagePlace::Iterations => return name.is_empty().then_some(UsagePlace::Iteration),
+            UsagePlace::Carrier | UsagePlace::TextOrCarrier | UsagePlace::SpeakingCarrier if name == b"usage" => {
+                return Some(UsagePlace::Usage);
+            }
+            UsagePlace::Event => &OF_EVENT,
+            UsagePlace::SpeakingCarrier | UsagePlace::Speech | UsagePlace::Reasoning(_) => &OF_SPEECH,
+            UsagePlace::Meta => &OF_META,
+            UsagePlace::Usage => &OF_USAGE,
+            UsagePlace::GeminiUsage => &OF_GEMINI_USAGE,
+            UsagePlace::BedrockMetrics => &OF_BEDROCK_METRICS,
+            UsagePlace::InputDetails => &OF_INPUT_DETAILS,
+            UsagePlace::OutputDetails => &OF_OUTPUT_DETAILS,
+            UsagePlace::BilledUnits => &OF_BILLED_UNITS,
+            UsagePlace::Iteration => &OF_ITERATION,
+            UsagePlace::Carrier
+            | UsagePlace::TextOrCarrier
+            | UsagePlace::WrappedDocument
             | UsagePlace::IterationType
             | UsagePlace::IterationCount(_)
-            | UsagePlace::TextOrCarrier
             | UsagePlace::Arguments
             | UsagePlace::BareText
             | UsagePlace::Count(_)
-            | UsagePlace::CountOf(..) => None,
-        }
+            | UsagePlace::CountOf(..) => return None,
+        };
+        members.get(name)
     }
 
     fn is_verbatim(self) -> bool {
@@ -161,126 +164,144 @@ impl JsonPlace for UsagePlace {
     }
 }
 
-fn of_event(name: &[u8]) -> Option<UsagePlace> {
-    Some(match name {
-        b"usage" => UsagePlace::Usage,
-        b"x_groq" => UsagePlace::Carrier,
-        // A text of it is what Ollama's model says.
-        b"response" => UsagePlace::TextOrCarrier,
-        b"message" | b"delta" => UsagePlace::SpeakingCarrier,
-        b"choices" | b"candidates" | b"content" | b"output" | b"contentBlockDelta" | b"thinking" => UsagePlace::Speech,
-        // Of models that Bedrock passes on as they are, or those who serve them themselves.
-        b"generation" | b"outputText" | b"completion" | b"generations" | b"outputs" | b"results" => UsagePlace::Speech,
-        b"token" => UsagePlace::SpeakingCarrier,
-        b"text" | b"generated_text" => UsagePlace::BareText,
-        // Of an answer that only counts what a request would take.
-        b"input_tokens" | b"totalTokens" => UsagePlace::Count(UsageCount::NoTokens),
-        b"usageMetadata" => UsagePlace::GeminiUsage,
-        b"amazon-bedrock-invocationMetrics" => UsagePlace::BedrockMetrics,
-        b"meta" => UsagePlace::Meta,
-        b"bytes" => UsagePlace::WrappedDocument,
-        // Ollama, and Bedrock's Llama and Titan.
-        b"prompt_eval_count" | b"prompt_token_count" | b"inputTextTokenCount" => UsagePlace::Count(UsageCount::Input),
-        b"eval_count" | b"generation_token_count" | b"totalOutputTextTokenCount" => {
-            UsagePlace::Count(UsageCount::Output)
-        }
-        _ => return None,
-    })
-}
+/// The members of an event.
+static OF_EVENT: NameTable<UsagePlace> = NameTable::new(&[
+    (b"usage", UsagePlace::Usage),
+    (b"x_groq", UsagePlace::Carrier),
+    // A text of it is what Ollama's model says.
+    (b"response", UsagePlace::TextOrCarrier),
+    (b"message", UsagePlace::SpeakingCarrier),
+    (b"delta", UsagePlace::SpeakingCarrier),
+    (b"choices", UsagePlace::Speech),
+    (b"candidates", UsagePlace::Speech),
+    (b"content", UsagePlace::Speech),
+    (b"output", UsagePlace::Speech),
+    (b"contentBlockDelta", UsagePlace::Speech),
+    (b"thinking", UsagePlace::Speech),
+    // Of models that Bedrock passes on as they are, or those who serve them themselves.
+    (b"generation", UsagePlace::Speech),
+    (b"outputText", UsagePlace::Speech),
+    (b"completion", UsagePlace::Speech),
+    (b"generations", UsagePlace::Speech),
+    (b"outputs", UsagePlace::Speech),
+    (b"results", UsagePlace::Speech),
+    (b"token", UsagePlace::SpeakingCarrier),
+    (b"text", UsagePlace::BareText),
+    (b"generated_text", UsagePlace::BareText),
+    // Of an answer that only counts what a request would take.
+    (b"input_tokens", UsagePlace::Count(UsageCount::NoTokens)),
+    (b"totalTokens", UsagePlace::Count(UsageCount::NoTokens)),
+    (b"usageMetadata", UsagePlace::GeminiUsage),
+    (b"amazon-bedrock-invocationMetrics", UsagePlace::BedrockMetrics),
+    (b"meta", UsagePlace::Meta),
+    (b"bytes", UsagePlace::WrappedDocument),
+    // Ollama, and Bedrock's Llama and Titan.
+    (b"prompt_eval_count", UsagePlace::Count(UsageCount::Input)),
+    (b"prompt_token_count", UsagePlace::Count(UsageCount::Input)),
+    (b"inputTextTokenCount", UsagePlace::Count(UsageCount::Input)),
+    (b"eval_count", UsagePlace::Count(UsageCount::Output)),
+    (b"generation_token_count", UsagePlace::Count(UsageCount::Output)),
+    (b"totalOutputTextTokenCount", UsagePlace::Count(UsageCount::Output)),
+]);
 
 /// The members that lead to what a model says, in any provider's API; an array's elements have no name.
-fn of_speech(name: &[u8]) -> Option<UsagePlace> {
-    Some(match name {
-        b"" | b"message" | b"delta" | b"content" | b"parts" | b"text" | b"thinking" | b"summary" | b"refusal"
-        | b"partial_json" | b"tool_calls" | b"tool_plan" | b"function" | b"function_call" | b"functionCall"
-        | b"toolUse" | b"reasoningContent" | b"reasoningText" | b"output" | b"outputText" | b"choices" => {
-            UsagePlace::Speech
-        }
-        b"reasoning" => UsagePlace::Reasoning(ReasoningName::Reasoning),
-        b"reasoning_content" => UsagePlace::Reasoning(ReasoningName::ReasoningContent),
-        b"arguments" | b"args" | b"input" => UsagePlace::Arguments,
-        // Titan's.
-        b"tokenCount" => UsagePlace::Count(UsageCount::Output),
-        _ => return None,
-    })
-}
+static OF_SPEECH: NameTable<UsagePlace> = NameTable::new(&[
+    (b"", UsagePlace::Speech),
+    (b"message", UsagePlace::Speech),
+    (b"delta", UsagePlace::Speech),
+    (b"content", UsagePlace::Speech),
+    (b"parts", UsagePlace::Speech),
+    (b"text", UsagePlace::Speech),
+    (b"thinking", UsagePlace::Speech),
+    (b"summary", UsagePlace::Speech),
+    (b"refusal", UsagePlace::Speech),
+    (b"partial_json", UsagePlace::Speech),
+    (b"tool_calls", UsagePlace::Speech),
+    (b"tool_plan", UsagePlace::Speech),
+    (b"function", UsagePlace::Speech),
+    (b"function_call", UsagePlace::Speech),
+    (b"functionCall", UsagePlace::Speech),
+    (b"toolUse", UsagePlace::Speech),
+    (b"reasoningContent", UsagePlace::Speech),
+    (b"reasoningText", UsagePlace::Speech),
+    (b"output", UsagePlace::Speech),
+    (b"outputText", UsagePlace::Speech),
+    (b"choices", UsagePlace::Speech),
+    (b"reasoning", UsagePlace::Reasoning(ReasoningName::Reasoning)),
+    (b"reasoning_content", UsagePlace::Reasoning(ReasoningName::ReasoningContent)),
+    (b"arguments", UsagePlace::Arguments),
+    (b"args", UsagePlace::Arguments),
+    (b"input", UsagePlace::Arguments),
+    // Titan's.
+    (b"tokenCount", UsagePlace::Count(UsageCount::Output)),
+]);
 
-fn of_usage(name: &[u8]) -> Option<UsagePlace> {
-    let count = match name {
-        b"prompt_tokens" => return Some(UsagePlace::CountOf(UsageLayout::CacheInside, UsageCount::Input)),
-        b"total_tokens" => return Some(UsagePlace::CountOf(UsageLayout::CacheInside, UsageCount::Total)),
-        b"prompt_tokens_details" | b"input_tokens_details" | b"input_token_details" => {
-            return Some(UsagePlace::InputDetails);
-        }
-        b"completion_tokens_details" | b"output_tokens_details" => return Some(UsagePlace::OutputDetails),
-        b"billed_units" => return Some(UsagePlace::BilledUnits),
-        b"iterations" => return Some(UsagePlace::Iterations),
-        b"input_tokens" | b"inputTokens" => UsageCount::Input,
-        b"completion_tokens" | b"output_tokens" | b"outputTokens" => UsageCount::Output,
-        b"totalTokens" => UsageCount::Total,
-        // DeepSeek names it by its prompt, Anthropic and Bedrock by their caches.
-        b"prompt_cache_hit_tokens" | b"cache_read_input_tokens" | b"cacheReadInputTokens" => UsageCount::CachedRead,
-        b"cache_creation_input_tokens" | b"cacheWriteInputTokens" => UsageCount::CacheWrite,
-        b"seconds" => UsageCount::NoTokens,
-        _ => return None,
-    };
-    Some(UsagePlace::Count(count))
-}
+static OF_USAGE: NameTable<UsagePlace> = NameTable::new(&[
+    (b"prompt_tokens", UsagePlace::CountOf(UsageLayout::CacheInside, UsageCount::Input)),
+    (b"total_tokens", UsagePlace::CountOf(UsageLayout::CacheInside, UsageCount::Total)),
+    (b"prompt_tokens_details", UsagePlace::InputDetails),
+    (b"input_tokens_details", UsagePlace::InputDetails),
+    (b"input_token_details", UsagePlace::InputDetails),
+    (b"completion_tokens_details", UsagePlace::OutputDetails),
+    (b"output_tokens_details", UsagePlace::OutputDetails),
+    (b"billed_units", UsagePlace::BilledUnits),
+    (b"iterations", UsagePlace::Iterations),
+    (b"input_tokens", UsagePlace::Count(UsageCount::Input)),
+    (b"inputTokens", UsagePlace::Count(UsageCount::Input)),
+    (b"completion_tokens", UsagePlace::Count(UsageCount::Output)),
+    (b"output_tokens", UsagePlace::Count(UsageCount::Output)),
+    (b"outputTokens", UsagePlace::Count(UsageCount::Output)),
+    (b"totalTokens", UsagePlace::Count(UsageCount::Total)),
+    // DeepSeek names it by its prompt, Anthropic and Bedrock by their caches.
+    (b"prompt_cache_hit_tokens", UsagePlace::Count(UsageCount::CachedRead)),
+    (b"cache_read_input_tokens", UsagePlace::Count(UsageCount::CachedRead)),
+    (b"cacheReadInputTokens", UsagePlace::Count(UsageCount::CachedRead)),
+    (b"cache_creation_input_tokens", UsagePlace::Count(UsageCount::CacheWrite)),
+    (b"cacheWriteInputTokens", UsagePlace::Count(UsageCount::CacheWrite)),
+    (b"seconds", UsagePlace::Count(UsageCount::NoTokens)),
+]);
 
-fn of_gemini_usage(name: &[u8]) -> Option<UsagePlace> {
-    let count = match name {
-        b"promptTokenCount" => UsageCount::Input,
-        b"candidatesTokenCount" => UsageCount::Output,
-        b"thoughtsTokenCount" => UsageCount::Reasoning,
-        b"toolUsePromptTokenCount" => UsageCount::ToolInput,
-        b"cachedContentTokenCount" => UsageCount::CachedRead,
-        b"totalTokenCount" => UsageCount::Total,
-        _ => return None,
-    };
-    Some(UsagePlace::CountOf(UsageLayout::ReasoningBeside, count))
-}
+static OF_GEMINI_USAGE: NameTable<UsagePlace> = NameTable::new(&[
+    (b"promptTokenCount", UsagePlace::CountOf(UsageLayout::ReasoningBeside, UsageCount::Input)),
+    (b"candidatesTokenCount", UsagePlace::CountOf(UsageLayout::ReasoningBeside, UsageCount::Output)),
+    (b"thoughtsTokenCount", UsagePlace::CountOf(UsageLayout::ReasoningBeside, UsageCount::Reasoning)),
+    (b"toolUsePromptTokenCount", UsagePlace::CountOf(UsageLayout::ReasoningBeside, UsageCount::ToolInput)),
+    (b"cachedContentTokenCount", UsagePlace::CountOf(UsageLayout::ReasoningBeside, UsageCount::CachedRead)),
+    (b"totalTokenCount", UsagePlace::CountOf(UsageLayout::ReasoningBeside, UsageCount::Total)),
+]);
 
-fn of_bedrock_metrics(name: &[u8]) -> Option<UsagePlace> {
-    let count = match name {
-        b"inputTokenCount" => UsageCount::Input,
-        b"outputTokenCount" => UsageCount::Output,
-        b"cacheReadInputTokenCount" => UsageCount::CachedRead,
-        b"cacheWriteInputTokenCount" => UsageCount::CacheWrite,
-        _ => return None,
-    };
-    Some(UsagePlace::Count(count))
-}
+static OF_BEDROCK_METRICS: NameTable<UsagePlace> = NameTable::new(&[
+    (b"inputTokenCount", UsagePlace::Count(UsageCount::Input)),
+    (b"outputTokenCount", UsagePlace::Count(UsageCount::Output)),
+    (b"cacheReadInputTokenCount", UsagePlace::Count(UsageCount::CachedRead)),
+    (b"cacheWriteInputTokenCount", UsagePlace::Count(UsageCount::CacheWrite)),
+]);
 
-fn of_input_details(name: &[u8]) -> Option<UsagePlace> {
-    let count = match name {
-        b"cached_tokens" => UsageCount::CachedRead,
-        b"cache_write_tokens" => UsageCount::CacheWrite,
-        _ => return None,
-    };
-    Some(UsagePlace::Count(count))
-}
+static OF_INPUT_DETAILS: NameTable<UsagePlace> = NameTable::new(&[
+    (b"cached_tokens", UsagePlace::Count(UsageCount::CachedRead)),
+    (b"cache_write_tokens", UsagePlace::Count(UsageCount::CacheWrite)),
+]);
 
-fn of_billed_units(name: &[u8]) -> Option<UsagePlace> {
-    let count = match name {
-        b"input_tokens" => UsageCount::Input,
-        b"output_tokens" => UsageCount::Output,
-        b"search_units" => UsageCount::NoTokens,
-        _ => return None,
-    };
-    Some(UsagePlace::Count(count))
-}
+static OF_OUTPUT_DETAILS: NameTable<UsagePlace> = NameTable::new(&[
+    (b"reasoning_tokens", UsagePlace::Count(UsageCount::Reasoning)),
+    (b"thinking_tokens", UsagePlace::Count(UsageCount::Reasoning)),
+]);
 
-fn of_iteration(name: &[u8]) -> Option<UsagePlace> {
-    let count = match name {
-        b"type" => return Some(UsagePlace::IterationType),
-        b"input_tokens" => UsageCount::Input,
-        b"output_tokens" => UsageCount::Output,
-        b"cache_read_input_tokens" => UsageCount::CachedRead,
-        b"cache_creation_input_tokens" => UsageCount::CacheWrite,
-        _ => return None,
-    };
-    Some(UsagePlace::IterationCount(count))
-}
+static OF_META: NameTable<UsagePlace> = NameTable::new(&[(b"billed_units", UsagePlace::BilledUnits)]);
+
+static OF_BILLED_UNITS: NameTable<UsagePlace> = NameTable::new(&[
+    (b"input_tokens", UsagePlace::Count(UsageCount::Input)),
+    (b"output_tokens", UsagePlace::Count(UsageCount::Output)),
+    (b"search_units", UsagePlace::Count(UsageCount::NoTokens)),
+]);
+
+static OF_ITERATION: NameTable<UsagePlace> = NameTable::new(&[
+    (b"type", UsagePlace::IterationType),
+    (b"input_tokens", UsagePlace::IterationCount(UsageCount::Input)),
+    (b"output_tokens", UsagePlace::IterationCount(UsageCount::Output)),
+    (b"cache_read_input_tokens", UsagePlace::IterationCount(UsageCount::CachedRead)),
+    (b"cache_creation_input_tokens", UsagePlace::IterationCount(UsageCount::CacheWrite)),
+]);
 
 // === impl UsageDocument ===
 

@@ -24,10 +24,12 @@ pub(crate) fn quote_or_escape(bytes: &[u8]) -> Option<usize> {
 #[inline]
 pub(crate) fn quote_escape_or_control(bytes: &[u8]) -> Option<usize> {
     // A byte that is not below a space has no bit left behind only where a lower one took it.
-    first(bytes, |word| {
+    let place = first(bytes, |word| {
         let controls = word.wrapping_sub(ONES * u64::from(b' ')) & !word & HIGH_BITS;
         equal(word, b'"') | equal(word, b'\\') | controls
-    })
+    });
+    // What is beyond the bytes looks like one.
+    place.filter(|place| *place < bytes.len())
 }
 
 /// The first quotation mark, brace or bracket.
@@ -68,6 +70,14 @@ pub(super) fn are_same(bytes: &[u8], others: &[u8]) -> bool {
             (Some(last), Some(other)) => is_same((last, other)),
             _ => few.iter().eq(other_few),
         }
+}
+
+/// How many bytes are no characters of ASCII.
+#[inline]
+pub(super) fn beyond_ascii(bytes: &[u8]) -> u64 {
+    let (words, rest) = bytes.as_chunks();
+    let of_words = words.iter().map(|word| u64::from((u64::from_le_bytes(*word) & HIGH_BITS).count_ones()));
+    of_words.sum::<u64>() + rest.iter().filter(|byte| !byte.is_ascii()).count() as u64
 }
 
 /// The first byte of which the highest bit is set in what `found` makes of its word, where it may be set wrongly only
@@ -116,6 +126,19 @@ mod tests {
         ) {
             let at = |signs: &[u8]| bytes.iter().position(|byte| signs.contains(byte));
             prop_assert_eq!(line_end(&bytes), at(b"\n\r"));
+            prop_assert_eq!(beyond_ascii(&bytes), bytes.iter().filter(|byte| !byte.is_ascii()).count() as u64);
+            let is_last = |byte: &u8| *byte < b' ' || matches!(byte, b'"' | b'\\');
+            prop_assert_eq!(quote_escape_or_control(&bytes), bytes.iter().position(is_last));
+            for length in 0..=bytes.len() {
+                let first = bytes[..length].to_vec();
+                prop_assert_eq!(behind(&bytes, &first), Some(&bytes[length..]));
+                for at in 0..length {
+                    let mut other = first.clone();
+                    other[at] ^= 1;
+                    prop_assert_eq!(behind(&bytes, &other), None);
+                }
+            }
+            prop_assert_eq!(behind(&bytes, &[bytes.as_slice(), b"a"].concat()), None);
             prop_assert_eq!(quote_or_escape(&bytes), at(b"\"\\"));
             prop_assert_eq!(quote_or_bracket(&bytes), at(b"\"{}[]"));
             prop_assert_eq!(percent_or_brace(&bytes), at(b"%{}"));

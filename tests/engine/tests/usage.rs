@@ -1,7 +1,7 @@
 //! What answers tell of tokens, in every form in which they go over the wire, however they are cut.
 
 use proptest::{prelude::*, sample::Index};
-use slidegate_engine::tokens::{Usage, UsageReader};
+use slidegate_engine::tokens::{SpokenText, Usage, UsageReader};
 use slidegate_engine_tests::{
     answers::{self, event_stream},
     fuzzing::answer::{WellFormedAnswer, any_alike_events, any_answer, any_bytes},
@@ -68,10 +68,10 @@ fn any_bytes_are_read_the_same_in_any_pieces() {
 }
 
 /// What was told of a stream, and how much its model has said: everything by which a stream may be charged.
-fn read_and_heard<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Option<Usage>, u64) {
+fn read_and_heard<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Option<Usage>, SpokenText) {
     let mut reader = UsageReader::default();
     pieces.into_iter().for_each(|piece| reader.feed(piece));
-    (reader.usage(), reader.text_bytes())
+    (reader.usage(), reader.spoken())
 }
 
 #[test]
@@ -103,8 +103,8 @@ fn said(body: &str) -> u64 {
     whole.feed(body.as_bytes());
     let mut pieces = UsageReader::default();
     body.as_bytes().chunks(1).for_each(|byte| pieces.feed(byte));
-    assert_eq!(whole.text_bytes(), pieces.text_bytes(), "{body}");
-    whole.text_bytes()
+    assert_eq!(whole.spoken(), pieces.spoken(), "{body}");
+    whole.spoken().bytes
 }
 
 #[test]
@@ -175,6 +175,27 @@ fn what_a_model_says_is_known_of_every_provider() {
 }
 
 #[test]
+fn a_token_of_other_alphabets_is_shorter_however_it_is_spelt() {
+    let tokens = |text: &str| {
+        let mut reader = UsageReader::default();
+        reader.feed(
+            format!("data: {{\"choices\":[{{\"delta\":{{\"content\":\"{text}\"}}}}]}}\n\n").repeat(10).as_bytes(),
+        );
+        reader.spoken().tokens()
+    };
+    assert_eq!(tokens("word "), 13);
+    assert_eq!(tokens("你好"), 20);
+    assert_eq!(tokens("\\u4f60\\u597d"), 20);
+    assert_eq!(tokens("слово "), 37);
+    // Latin letters with a sign here and there are no other alphabet.
+    assert_eq!(tokens("größer "), 23);
+    // Reasoning that is told under two names is said once.
+    let mut reader = UsageReader::default();
+    reader.feed("{\"choices\":[{\"delta\":{\"reasoning\":\"思考\",\"reasoning_content\":\"思考一\"}}]}".as_bytes());
+    assert_eq!(reader.spoken(), SpokenText { bytes: 9, beyond_ascii: 9 });
+}
+
+#[test]
 fn text_that_was_told_is_not_said_again() {
     // A whole text after its pieces is the same text.
     let done = "data: {\"type\":\"response.output_text.delta\",\"delta\":\"some\"}\n\n\
@@ -198,7 +219,7 @@ fn what_is_told_beside_an_answer_holds_unless_it_tells_itself() {
         let mut reader = UsageReader::default();
         reader.tell(Some(10), Some(5));
         reader.feed(body.as_bytes());
-        (reader.usage().expect("it was told").billed(), reader.text_bytes())
+        (reader.usage().expect("it was told").billed(), reader.spoken().bytes)
     };
     assert_eq!(read(r#"{"completions":[{"data":{"text":"some"}}]}"#), (15, 0));
     assert_eq!(read(r#"{"generation":"some","prompt_token_count":7}"#), (12, 0));

@@ -64,7 +64,8 @@ pub const TERMS: [Field; 9] = [
         Shape::Choice(&["nothing", "estimate", "reserved"]),
         "`nothing`, as stock",
         "what a whole answer is charged that does not tell its usage: `nothing`, an `estimate` (a token for every four \
-         bytes of the request's body and of the answer's text), or what was `reserved`",
+         bytes of the request's body and of the answer's text, or for every three of a text that is mostly not ASCII), \
+         or what was `reserved`",
     )
     .ours(),
     Field::new(

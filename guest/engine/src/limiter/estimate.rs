@@ -9,15 +9,12 @@ use crate::{
     plan::Plan,
     request::RequestView,
     rule::{Accounting, Admission, Policy, Reserve, TokenCharge},
-    tokens::Usage,
+    tokens::{BYTES_PER_TOKEN, Usage},
 };
 
 /// What an answer takes of which key nothing is known, and the least that any is expected to: whoever asks for short
 /// answers first could otherwise have many long ones at once.
 const FIRST: u64 = 256;
-
-/// How many bytes of text a token has, roughly.
-pub(super) const BYTES_PER_TOKEN: u64 = 4;
 
 /// A length that a request only claims to have is worth no more to an estimate than that of so many tokens.
 const CLAIMED_MAX: u64 = 64 << 10;

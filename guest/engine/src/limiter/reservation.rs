@@ -2,17 +2,13 @@
 
 use alloc::{boxed::Box, vec::Vec};
 
-use super::{
-    cutting::Cutting,
-    estimate::{BYTES_PER_TOKEN, RequestSeen},
-    reserved_limit::ReservedLimit,
-};
+use super::{cutting::Cutting, estimate::RequestSeen, reserved_limit::ReservedLimit};
 use crate::{
     body::{BodyCoding, BodyPiece, Interest},
     memory_budget::MemoryBudget,
     plan::Plan,
     rule::{OnMissingUsage, TokenTerms},
-    tokens::{Usage, UsageChunks, UsageReader},
+    tokens::{BYTES_PER_TOKEN, Usage, UsageChunks, UsageReader},
     wants::{ResponseOrigin, ResponseView, StreamEnd, Wants},
 };
 
@@ -276,7 +272,7 @@ impl Reservation {
     /// since.
     fn seen(&self, told: Option<Usage>) -> Usage {
         let input = self.request.tokens();
-        let text = self.usage.text_bytes().saturating_add(self.unread).div_ceil(BYTES_PER_TOKEN);
+        let text = self.usage.spoken().tokens().saturating_add(self.unread.div_ceil(BYTES_PER_TOKEN));
         let told = told.unwrap_or(Usage { input, stock: input, ..Usage::default() });
         Usage { output: told.output.saturating_add(text), stock: told.stock.saturating_add(text), ..told }
     }

@@ -5,7 +5,7 @@ use super::{
     byte_search,
     event_lines::EventLines,
     json_scanner::{JsonDocument, JsonScanner, TextBegin},
-    usage_document::{Heard, UsageDocument, UsagePlace},
+    usage_document::{HeardEvent, UsageDocument, UsagePlace},
 };
 
 /// What an event has around its first text at a known place, before which it tells nothing.
@@ -47,7 +47,7 @@ impl EventReader<'_> {
         let mut event = None;
         loop {
             if self.lines.read(&mut bytes, event.is_some() && text.is_none(), self.scanner, self.document) {
-                if let (Some(shape), Some(text), Heard::Text) = (&mut shape, text, self.document.heard()) {
+                if let (Some(shape), Some(text), HeardEvent::Text) = (&mut shape, text, self.document.heard()) {
                     shape.tail = Tail::of(text, bytes.len(), *self.lines);
                 }
                 text = self.skip(&mut bytes, shape.as_ref());
@@ -84,7 +84,7 @@ impl EventReader<'_> {
 
     /// The shape of an event that has been read to where its first text begins.
     fn shape<'a>(&self, event: &'a [u8], text: &[u8], begin: EventLines) -> Option<EventShape<'a>> {
-        let place = self.scanner.text_place().filter(|_| self.document.heard() == Heard::TextBegin)?;
+        let place = self.scanner.text_place().filter(|_| self.document.heard() == HeardEvent::TextBegin)?;
         let head = event.get(..event.len() - text.len())?;
         Some(EventShape { head, tail: None, begin, place, text: self.scanner.text_begin(), lines: *self.lines })
     }

@@ -6,6 +6,7 @@ use super::{
     json_number::COUNT_MAX,
     json_scanner::{JsonDocument, JsonPlace},
     name_table::NameTable,
+    spoken_text::SpokenText,
     usage::{ToldUsage, Usage, UsageLayout, UsageParts},
 };
 
@@ -81,10 +82,10 @@ pub(super) struct UsageDocument {
     /// What of the usage object that is being read was told, a bit each: providers tell a number under two names, of
     /// which one may be nothing.
     named: u8,
-    /// Bytes of what the model has said since its output was told last.
-    spoken: u64,
-    /// How many of these are reasoning, in the document that is being read, by each name.
-    reasoned: [u64; 2],
+    /// What the model has said since its output was told last.
+    spoken: SpokenText,
+    /// How many bytes of that are reasoning, in the document that is being read, by each name: 4 GiB at most.
+    reasoned: [u32; 2],
     /// The document that is being read tells the output, of which its text is a part.
     is_output_told: bool,
     /// Texts come in pieces.
@@ -92,12 +93,12 @@ pub(super) struct UsageDocument {
     /// Whatever text comes, how much that is was told beside it.
     is_told_beside: bool,
     /// Since somebody listens.
-    heard: Heard,
+    heard: HeardEvent,
 }
 
 /// What has come of documents.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) enum Heard {
+pub(super) enum HeardEvent {
     /// Nothing that tells anything.
     Nothing,
     /// A text begins.
@@ -321,15 +322,15 @@ impl UsageDocument {
     /// What comes from now on is to be told by [`heard`](Self::heard).
     #[inline]
     pub(super) fn listen(&mut self) {
-        self.heard = Heard::Nothing;
+        self.heard = HeardEvent::Nothing;
     }
 
     #[inline]
-    pub(super) fn heard(&self) -> Heard {
+    pub(super) fn heard(&self) -> HeardEvent {
         self.heard
     }
 
-    pub(super) fn spoken(&self) -> u64 {
+    pub(super) fn spoken(&self) -> SpokenText {
         self.spoken
     }
 
@@ -363,30 +364,32 @@ impl UsageDocument {
         self.named |= bit;
         if what == UsageCount::Output && count > 0 {
             // What was said so far is a part of that.
-            (self.spoken, self.reasoned, self.is_output_told) = (0, [0; 2], true);
+            (self.spoken, self.reasoned, self.is_output_told) = (SpokenText::default(), [0; 2], true);
         }
     }
 
     /// The model says more.
     #[inline]
-    fn say(&mut self, bytes: usize) {
+    fn say(&mut self, text: &[u8]) {
         if !self.is_output_told && !self.is_told_beside {
-            self.spoken = self.spoken.saturating_add(bytes as u64);
+            self.spoken.add(text);
         }
     }
 
     /// The model reasons, under this name: what goes beyond the other one is more.
     #[inline]
-    fn reason(&mut self, name: ReasoningName, bytes: usize) {
+    fn reason(&mut self, name: ReasoningName, text: &[u8]) {
         let [before, other] = match (name, self.reasoned) {
             (ReasoningName::Reasoning, [own, other]) | (ReasoningName::ReasoningContent, [other, own]) => [own, other],
         };
-        let now = before + bytes as u64;
+        let now = before.saturating_add(u32::try_from(text.len()).unwrap_or(u32::MAX));
         self.reasoned = match name {
             ReasoningName::Reasoning => [now, other],
             ReasoningName::ReasoningContent => [other, now],
         };
-        self.say(usize::try_from(now.max(other) - before.max(other)).unwrap_or(usize::MAX));
+        let more = usize::try_from(now.max(other) - before.max(other)).unwrap_or(usize::MAX);
+        let known = text.len().saturating_sub(more);
+        self.say(text.get(known..).unwrap_or_default());
     }
 
     fn iterations(&mut self) -> &mut UsageIterations {
@@ -427,7 +430,7 @@ impl JsonDocument for UsageDocument {
         match place {
             UsagePlace::Event => (self.named, self.reasoned, self.is_output_told) = (0, [0; 2], false),
             UsagePlace::Usage | UsagePlace::GeminiUsage | UsagePlace::BedrockMetrics => {
-                (self.named, self.heard) = (0, Heard::More);
+                (self.named, self.heard) = (0, HeardEvent::More);
             }
             UsagePlace::SpeakingCarrier => self.has_pieces = true,
             UsagePlace::Iterations => self.iterations().compactions = UsageParts::default(),
@@ -453,7 +456,7 @@ impl JsonDocument for UsageDocument {
 
     #[inline]
     fn count(&mut self, place: UsagePlace, count: u64) {
-        self.heard = Heard::More;
+        self.heard = HeardEvent::More;
         match place {
             UsagePlace::Count(what) => self.count_of_answer(what, count),
             UsagePlace::CountOf(layout, what) => {
@@ -467,7 +470,7 @@ impl JsonDocument for UsageDocument {
 
     #[inline]
     fn text_began(&mut self, place: UsagePlace) {
-        self.heard = if self.heard == Heard::Nothing { Heard::TextBegin } else { Heard::More };
+        self.heard = if self.heard == HeardEvent::Nothing { HeardEvent::TextBegin } else { HeardEvent::More };
         match place {
             UsagePlace::IterationType => self.iterations().matched = Some(0),
             UsagePlace::SpeakingCarrier => self.has_pieces = true,
@@ -477,13 +480,13 @@ impl JsonDocument for UsageDocument {
 
     #[inline]
     fn text(&mut self, place: UsagePlace, piece: &[u8]) {
-        self.heard = if self.heard == Heard::TextBegin { Heard::Text } else { Heard::More };
+        self.heard = if self.heard == HeardEvent::TextBegin { HeardEvent::Text } else { HeardEvent::More };
         match place {
             UsagePlace::Speech | UsagePlace::SpeakingCarrier | UsagePlace::TextOrCarrier | UsagePlace::Arguments => {
-                self.say(piece.len());
+                self.say(piece);
             }
-            UsagePlace::BareText if !self.has_pieces => self.say(piece.len()),
-            UsagePlace::Reasoning(name) => self.reason(name, piece.len()),
+            UsagePlace::BareText if !self.has_pieces => self.say(piece),
+            UsagePlace::Reasoning(name) => self.reason(name, piece),
             UsagePlace::IterationType => self.iterations().match_type(piece),
             _ => {}
         }

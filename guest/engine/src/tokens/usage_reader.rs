@@ -7,6 +7,7 @@ use super::{
     event_lines::EventLines,
     event_shape::EventReader,
     json_scanner::{JsonDocument, JsonScanner, first_sign},
+    spoken_text::SpokenText,
     usage::Usage,
     usage_document::{UsageDocument, UsagePlace},
 };
@@ -103,9 +104,9 @@ impl UsageReader {
         self.document.is_told_beside()
     }
 
-    /// How many bytes of text the model has said since it told its output last, as far as that is known: an event that
-    /// repeats a whole answer and does not tell its output says it again.
-    pub fn text_bytes(&self) -> u64 {
+    /// The text that the model has said since it told its output last, as far as that is known: an event that repeats a
+    /// whole answer and does not tell its output says it again.
+    pub fn spoken(&self) -> SpokenText {
         self.document.spoken()
     }
 

@@ -1,6 +1,6 @@
 //! The engine in front of an upstream, for hosts that run HTTP services of the standard world `wasi:http` (0.3): what
-//! they call arrives at [`slidegate_engine::Engine`], what that wants of Redis goes out by their sockets, and what passes
-//! goes to the upstream. Decides nothing itself.
+//! they call arrives at [`slidegate_engine::Engine`], what that wants of Redis goes out by their sockets, and what
+//! passes goes to the upstream. Decides nothing itself.
 //!
 //! A host calls one instance with many requests at a time, and may have several instances, and let any of them go: so
 //! what is counted is counted in Redis. It tells less of a request than a gateway does, and a configuration that needs

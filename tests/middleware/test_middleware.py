@@ -316,6 +316,29 @@ class Tokens(TestCase):
         eventually(lambda: self.complete(server)[0] == 429, "nothing is left")
 
 
+class Leaving(TestCase):
+    def test_clients_that_leave_take_nobody_along(self):
+        """In the middle of a body, one way or the other, with what is held of it and what is shown."""
+        items = [{"limit_by_per_header": "x-api-key", "limit_keys": [{"key": "*", "token_per_hour": 1_000_000}]}]
+        tokens = {"rule_name": "model", "rule_items": items, "request_usage": True, "on_exhausted": "cut", "redis": self.redis_at()}
+        server = self.serve({"filters": [self.limiter(1_000), tokens]})
+        asked = json.dumps({"stream": True, "words": 20_000}).encode()
+
+        def leave(number):
+            head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\nx-api-key: {number}\r\ncontent-type: application/json\r\n"
+            with socket.create_connection(("127.0.0.1", server.port), timeout=20) as client:
+                client.sendall(f"{head}content-length: {len(asked)}\r\n\r\n".encode() + asked[: None if number % 2 else -5])
+                if number % 2:
+                    client.recv(1_000)
+
+        with ThreadPoolExecutor(CONNECTIONS) as threads:
+            list(threads.map(leave, range(100)))
+        for _ in range(10):
+            self.assertEqual(server.ask("/", {"x-api-key": "stays"})[0], 200)
+        status, _, body = server.ask("/v1/chat/completions", {"content-type": "application/json"}, "POST", json.dumps({"stream": True}))
+        self.assertEqual((status, body.endswith(b"data: [DONE]\n\n")), (200, True))
+
+
 class Mistakes(TestCase):
     def refused(self, filter, **upstream):
         server = self.serve(filter, **upstream)

@@ -34,6 +34,9 @@ pub(crate) struct IncomingBody {
     trailers: FutureReader<BodyEnd>,
     /// What was read ahead.
     ahead: Vec<u8>,
+    is_begun: bool,
+    /// It was heard to have no more bytes: then it can neither be read again nor be handed on.
+    is_over: bool,
 }
 
 /// A body that is shown to the engine.
@@ -45,7 +48,9 @@ pub(crate) struct ShownPieces {
     trailers: Option<FutureReader<BodyEnd>>,
     /// What was read and not shown yet.
     ahead: Vec<u8>,
-    /// How it has ended, if nothing more is to be read.
+    /// No more is to be read.
+    is_over: bool,
+    /// How it has ended, once that is known.
     dry: Option<BodyEnd>,
     /// What the engine holds.
     kept: Vec<u8>,
@@ -70,23 +75,26 @@ pub(crate) enum BodyEvent {
 impl IncomingBody {
     pub(crate) fn of_request(request: Request) -> Self {
         let (bytes, trailers) = Request::consume_body(request, taken());
-        IncomingBody { bytes, trailers, ahead: Vec::new() }
+        IncomingBody { bytes, trailers, ahead: Vec::new(), is_begun: false, is_over: false }
     }
 
     pub(crate) fn of_response(response: Response) -> Self {
         let (bytes, trailers) = Response::consume_body(response, taken());
-        IncomingBody { bytes, trailers, ahead: Vec::new() }
+        IncomingBody { bytes, trailers, ahead: Vec::new(), is_begun: false, is_over: false }
     }
 
     /// Whether there is any of it: waits for the first.
     pub(crate) async fn has_bytes(&mut self) -> bool {
-        self.ahead = self.bytes.read(Vec::with_capacity(PIECE)).await.1;
+        self.is_begun = true;
+        let result;
+        (result, self.ahead) = self.bytes.read(Vec::with_capacity(PIECE)).await;
+        self.is_over = result == StreamResult::Dropped;
         !self.ahead.is_empty()
     }
 
-    /// Whether its beginning was read ahead.
+    /// Whether it was read ahead.
     pub(crate) fn is_begun(&self) -> bool {
-        !self.ahead.is_empty()
+        self.is_begun
     }
 
     /// Its bytes and trailers as they come, but for what was read ahead.
@@ -103,6 +111,7 @@ impl IncomingBody {
             bytes: self.bytes,
             trailers: Some(self.trailers),
             ahead: self.ahead,
+            is_over: self.is_over,
             dry: None,
             kept: Vec::new(),
             is_waiting: false,
@@ -190,6 +199,19 @@ impl ShownPieces {
         if self.end.is_some() {
             return poll_fn(|context| self.open.poll_verdict(context)).await;
         }
+        if !self.is_over {
+            self.read().await;
+        }
+        if self.is_over {
+            self.dry = match self.trailers.take() {
+                Some(trailers) => Some(trailers.await),
+                None => Some(Ok(None)),
+            };
+        }
+    }
+
+    /// Reads a piece, unless what is held is decided on before.
+    async fn read(&mut self) {
         let (open, is_waiting) = (&self.open, self.is_waiting);
         let mut read = pin!(self.bytes.read(Vec::with_capacity(PIECE)));
         let done = poll_fn(|context| match read.as_mut().poll(context) {
@@ -200,12 +222,7 @@ impl ShownPieces {
         .await;
         let (result, bytes) = done.unwrap_or_else(|| read.as_mut().cancel());
         self.ahead = bytes;
-        if result == StreamResult::Dropped {
-            self.dry = match self.trailers.take() {
-                Some(trailers) => Some(trailers.await),
-                None => Some(Ok(None)),
-            };
-        }
+        self.is_over = result == StreamResult::Dropped;
     }
 
     /// Shows a piece as far as the engine wants to see it. `None`: what is held waits.

@@ -17,7 +17,7 @@ use wasip3::{
     wit_future, wit_stream,
 };
 
-use crate::gate::{Message, OpenStream};
+use crate::gate::{Message, OpenExchange};
 
 /// How much is read at once.
 const PIECE: usize = 16 << 10;
@@ -41,7 +41,7 @@ pub(crate) struct IncomingBody {
 
 /// A body that is shown to the engine.
 pub(crate) struct ShownPieces {
-    open: Rc<OpenStream>,
+    open: Rc<OpenExchange>,
     message: Message,
     coding: BodyCoding,
     bytes: StreamReader<u8>,
@@ -103,7 +103,7 @@ impl IncomingBody {
     }
 
     /// The same, to be shown to the engine.
-    pub(crate) fn shown(self, open: &Rc<OpenStream>, message: Message, is_encoded: bool) -> ShownPieces {
+    pub(crate) fn shown(self, open: &Rc<OpenExchange>, message: Message, is_encoded: bool) -> ShownPieces {
         ShownPieces {
             open: Rc::clone(open),
             message,

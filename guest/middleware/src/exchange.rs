@@ -11,7 +11,7 @@ use wasip3::http::{
 use crate::{
     answers,
     bodies::{BodyEvent, IncomingBody, ShownPieces},
-    gate::{Gate, Message, OpenStream},
+    gate::{Message, OpenExchange, ServiceGate},
     heads::{self, HeldResponse, RequestHead},
 };
 
@@ -28,7 +28,7 @@ enum Outgoing {
 }
 
 /// Answers a request.
-pub(crate) async fn answer(gate: &Rc<Gate>, request: Request) -> Response {
+pub(crate) async fn answer(gate: &Rc<ServiceGate>, request: Request) -> Response {
     let mut head = RequestHead::new(&request, Rc::clone(&gate.service_name));
     if gate.uses_authority && !head.has_authority() {
         return answers::of_text(400, NO_AUTHORITY);
@@ -65,7 +65,7 @@ pub(crate) async fn answer(gate: &Rc<Gate>, request: Request) -> Response {
 ///
 /// # Errors
 /// The answer, as it may not.
-async fn outgoing(open: &Rc<OpenStream>, body: IncomingBody) -> Result<Outgoing, Response> {
+async fn outgoing(open: &Rc<OpenExchange>, body: IncomingBody) -> Result<Outgoing, Response> {
     let interest = open.interest(Message::Request);
     if interest == Interest::None && !body.is_begun() {
         return Ok(Outgoing::Untouched(body));
@@ -86,9 +86,9 @@ async fn outgoing(open: &Rc<OpenStream>, body: IncomingBody) -> Result<Outgoing,
 ///
 /// # Errors
 /// The host does not take it.
-fn request_of(open: &OpenStream, outgoing: Outgoing) -> Result<Request, ()> {
+fn request_of(open: &OpenExchange, outgoing: Outgoing) -> Result<Request, ()> {
     let RequestHead { method, path, fields, .. } = open.head();
-    let backend = &open.gate().backend;
+    let upstream = &open.gate().upstream;
     let fields = fields.clone();
     heads::edit(&fields, &open.take_edits(Message::Request));
     if open.wants().response_body > Interest::Copy {
@@ -107,8 +107,8 @@ fn request_of(open: &OpenStream, outgoing: Outgoing) -> Result<Request, ()> {
     // A host may break off what nobody waits for, and the response with it.
     wasip3::spawn_local(async { drop(sent.await) });
     request.set_method(method)?;
-    request.set_scheme(Some(if backend.is_secure { &Scheme::Https } else { &Scheme::Http }))?;
-    request.set_authority(Some(&backend.authority))?;
+    request.set_scheme(Some(if upstream.is_secure { &Scheme::Https } else { &Scheme::Http }))?;
+    request.set_authority(Some(&upstream.authority))?;
     request.set_path_with_query(Some(path.as_str()).filter(|path| !path.is_empty()))?;
     Ok(request)
 }
@@ -123,7 +123,7 @@ fn length(length: Option<usize>) -> HeaderEdit {
 }
 
 /// What the client gets for a response.
-async fn respond(open: Rc<OpenStream>, response: Response, origin: ResponseOrigin) -> Response {
+async fn respond(open: Rc<OpenExchange>, response: Response, origin: ResponseOrigin) -> Response {
     open.end(if origin == ResponseOrigin::Upstream { StreamEnd::Whole } else { StreamEnd::Answered });
     let edits = open.take_edits(Message::Response);
     if edits.is_empty() && open.wants().is_nothing() {

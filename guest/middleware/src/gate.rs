@@ -13,7 +13,7 @@ use std::{
 use slidegate_engine::{
     Adapter, BodyChange, Edits, Effect, Engine, HeaderEdit, Interest, LogLevel, Pass, Response, Step, StreamEnd,
     Verdict, Wants, is_unprintable,
-    redis::{CallError, Command, Reply, Service, resp},
+    redis::{CallError, Command, Service, resp},
 };
 use wasip3::{
     clocks::{monotonic_clock, system_clock},
@@ -21,18 +21,19 @@ use wasip3::{
 };
 
 use crate::{
-    backend::Backend,
     heads::{Heads, RequestHead, WaitingHeads},
-    settings::Settings,
+    redis_world::RedisWorld,
+    settings::ServiceSettings,
     sockets::SocketRedis,
+    upstream_url::UpstreamUrl,
 };
 
 /// A configured component.
-pub(crate) struct Gate {
+pub(crate) struct ServiceGate {
     state: RefCell<GateState>,
     services: Vec<Service>,
     redis: SocketRedis,
-    pub(crate) backend: Backend,
+    pub(crate) upstream: UpstreamUrl,
     pub(crate) service_name: Rc<str>,
     /// Rules look at the host that requests are for.
     pub(crate) uses_authority: bool,
@@ -42,7 +43,7 @@ pub(crate) struct Gate {
 
 struct GateState {
     engine: Engine,
-    streams: BTreeMap<u64, Rc<Stream>>,
+    streams: BTreeMap<u64, Rc<GateStream>>,
     next_stream: u64,
     next_call: u64,
     /// Commands that are to be sent.
@@ -61,7 +62,7 @@ struct SocketCall {
 }
 
 /// A request in the engine.
-struct Stream {
+struct GateStream {
     id: u64,
     head: RequestHead,
     /// What the engine has decided, until its task takes that.
@@ -71,9 +72,9 @@ struct Stream {
 }
 
 /// A stream as long as anything is to become of it: when this is dropped, it is over.
-pub(crate) struct OpenStream {
-    gate: Rc<Gate>,
-    stream: Rc<Stream>,
+pub(crate) struct OpenExchange {
+    gate: Rc<ServiceGate>,
+    stream: Rc<GateStream>,
     /// What the engine wants of it.
     wants: Cell<Wants>,
     /// Changes to headers that have not gone on.
@@ -91,27 +92,20 @@ pub(crate) enum Message {
     Response,
 }
 
-/// Where commands for Redis go, as whatever world this component is in lets it reach one.
-pub(crate) trait RedisWorld {
-    /// Sends a command, spelt in RESP, at most once, and brings its reply, or word that there is none, in the service's
-    /// time.
-    async fn run(&self, service: &Service, command: Vec<u8>) -> Result<Reply, CallError>;
-}
+// === impl ServiceGate ===
 
-// === impl Gate ===
-
-impl Gate {
+impl ServiceGate {
     /// Serves by these settings.
-    pub(crate) fn new(Settings { mut engine, backend }: Settings) -> Rc<Self> {
+    pub(crate) fn new(ServiceSettings { mut engine, upstream }: ServiceSettings) -> Rc<Self> {
         engine.set_wall_clock(wall_ns());
         let configuration = engine.configuration();
         configuration.warnings.iter().for_each(|warning| say("warn", warning));
         let uses = &configuration.uses;
-        Rc::new(Gate {
+        Rc::new(ServiceGate {
             services: configuration.services.clone(),
             redis: SocketRedis::default(),
-            service_name: backend.service_name.as_str().into(),
-            backend,
+            service_name: upstream.service_name.as_str().into(),
+            upstream,
             uses_authority: uses.authority,
             uses_bodies: uses.has_body || uses.request_body,
             state: RefCell::new(GateState {
@@ -127,13 +121,13 @@ impl Gate {
     }
 
     /// Lets a request in.
-    pub(crate) fn open(self: &Rc<Self>, head: RequestHead) -> OpenStream {
+    pub(crate) fn open(self: &Rc<Self>, head: RequestHead) -> OpenExchange {
         let mut state = self.state.borrow_mut();
         let id = state.next_stream;
         state.next_stream += 1;
-        let stream = Rc::new(Stream { id, head, verdict: Cell::new(None), waker: Cell::new(None) });
+        let stream = Rc::new(GateStream { id, head, verdict: Cell::new(None), waker: Cell::new(None) });
         state.streams.insert(id, Rc::clone(&stream));
-        OpenStream {
+        OpenExchange {
             gate: Rc::clone(self),
             stream,
             wants: Cell::default(),
@@ -253,22 +247,22 @@ impl Adapter for GateState {
     }
 }
 
-impl Heads for BTreeMap<u64, Rc<Stream>> {
+impl Heads for BTreeMap<u64, Rc<GateStream>> {
     fn request(&self, stream: u64) -> Option<&RequestHead> {
         self.get(&stream).map(|stream| &stream.head)
     }
 }
 
-// === impl OpenStream ===
+// === impl OpenExchange ===
 
-impl OpenStream {
+impl OpenExchange {
     /// Its request.
     pub(crate) fn head(&self) -> &RequestHead {
         &self.stream.head
     }
 
     /// What serves it.
-    pub(crate) fn gate(&self) -> &Gate {
+    pub(crate) fn gate(&self) -> &ServiceGate {
         &self.gate
     }
 
@@ -363,7 +357,7 @@ impl OpenStream {
     }
 }
 
-impl Drop for OpenStream {
+impl Drop for OpenExchange {
     fn drop(&mut self) {
         let id = self.stream.id;
         let is_known = {

@@ -12,11 +12,11 @@
     allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::string_slice)
 )]
 
-pub mod backend;
 pub mod places;
 pub mod reply_frame;
 pub mod settings;
 pub mod unshown;
+pub mod upstream_url;
 
 #[cfg(target_family = "wasm")]
 mod answers;
@@ -28,6 +28,8 @@ mod exchange;
 mod gate;
 #[cfg(target_family = "wasm")]
 mod heads;
+#[cfg(target_family = "wasm")]
+mod redis_world;
 #[cfg(target_family = "wasm")]
 mod service;
 #[cfg(target_family = "wasm")]

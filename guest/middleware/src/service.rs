@@ -4,18 +4,18 @@ use std::{cell::OnceCell, rc::Rc};
 
 use wasip3::http::types::{ErrorCode, Request, Response};
 
-use crate::{answers, exchange, gate, gate::Gate, settings::Settings};
+use crate::{answers, exchange, gate, gate::ServiceGate, settings::ServiceSettings};
 
-struct Service;
+struct HttpService;
 
-wasip3::http::service::export!(Service);
+wasip3::http::service::export!(HttpService);
 
 thread_local! {
     /// An instance has one thread. What is wrong with the settings stays so.
-    static GATE: OnceCell<Result<Rc<Gate>, String>> = const { OnceCell::new() };
+    static GATE: OnceCell<Result<Rc<ServiceGate>, String>> = const { OnceCell::new() };
 }
 
-impl wasip3::exports::http::handler::Guest for Service {
+impl wasip3::exports::http::handler::Guest for HttpService {
     async fn handle(request: Request) -> Result<Response, ErrorCode> {
         let gate = GATE.with(|gate| gate.get_or_init(configured).clone());
         Ok(match gate {
@@ -25,11 +25,11 @@ impl wasip3::exports::http::handler::Guest for Service {
     }
 }
 
-fn configured() -> Result<Rc<Gate>, String> {
+fn configured() -> Result<Rc<ServiceGate>, String> {
     let variable = |name: &str| std::env::var(name).ok();
-    let settings = Settings::read(variable).map_err(|mistakes| {
+    let settings = ServiceSettings::read(variable).map_err(|mistakes| {
         mistakes.iter().for_each(|mistake| gate::say("error", mistake));
         mistakes.join("\n")
     })?;
-    Ok(Gate::new(settings))
+    Ok(ServiceGate::new(settings))
 }

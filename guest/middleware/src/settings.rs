@@ -3,7 +3,7 @@
 use slidegate_document::ConfigError;
 use slidegate_engine::{Engine, config::Config};
 
-use crate::{backend::Backend, places, unshown};
+use crate::{places, unshown, upstream_url::UpstreamUrl};
 
 /// The variable that has the filter's configuration, as JSON.
 pub const FILTER: &str = "SLIDEGATE_FILTER";
@@ -13,31 +13,31 @@ pub const UPSTREAM: &str = "SLIDEGATE_UPSTREAM";
 
 /// What a component serves by.
 #[derive(Debug)]
-pub struct Settings {
+pub struct ServiceSettings {
     /// The rules.
     pub engine: Engine,
     /// Where requests go that pass.
-    pub backend: Backend,
+    pub upstream: UpstreamUrl,
 }
 
-impl Settings {
+impl ServiceSettings {
     /// Reads them.
     ///
     /// # Errors
     /// Every mistake in them, a line each.
-    pub fn read(variable: impl Fn(&str) -> Option<String>) -> Result<Settings, Vec<String>> {
+    pub fn read(variable: impl Fn(&str) -> Option<String>) -> Result<ServiceSettings, Vec<String>> {
         let missing = |name: &str, what: &str| vec![format!("{name} is not set: expected {what}")];
         let engine = match variable(FILTER) {
             Some(json) => engine(&json),
             None => Err(missing(FILTER, "the filter's configuration as JSON")),
         };
-        let backend = match variable(UPSTREAM) {
-            Some(url) => Backend::parse(&url).map_err(|expected| vec![format!("{UPSTREAM}: {expected}")]),
+        let upstream = match variable(UPSTREAM) {
+            Some(url) => UpstreamUrl::parse(&url).map_err(|expected| vec![format!("{UPSTREAM}: {expected}")]),
             None => Err(missing(UPSTREAM, "the URL of the upstream, such as `http://127.0.0.1:9001`")),
         };
-        match (engine, backend) {
-            (Ok(engine), Ok(backend)) => Ok(Settings { engine, backend }),
-            (engine, backend) => Err(engine.err().into_iter().chain(backend.err()).flatten().collect()),
+        match (engine, upstream) {
+            (Ok(engine), Ok(upstream)) => Ok(ServiceSettings { engine, upstream }),
+            (engine, upstream) => Err(engine.err().into_iter().chain(upstream.err()).flatten().collect()),
         }
     }
 }
@@ -57,8 +57,8 @@ fn engine(json: &str) -> Result<Engine, Vec<String>> {
 mod tests {
     use super::*;
 
-    fn read(filter: Option<&str>, upstream: Option<&str>) -> Result<Settings, Vec<String>> {
-        Settings::read(|name| if name == FILTER { filter } else { upstream }.map(str::to_owned))
+    fn read(filter: Option<&str>, upstream: Option<&str>) -> Result<ServiceSettings, Vec<String>> {
+        ServiceSettings::read(|name| if name == FILTER { filter } else { upstream }.map(str::to_owned))
     }
 
     #[test]
@@ -74,7 +74,7 @@ mod tests {
     fn what_is_right_is_taken() {
         let filter = r#"{"rule_name": "r", "redis": {"service_name": "r"}, "global_threshold": {"query_per_day": 1}}"#;
         let settings = read(Some(filter), Some("http://orders")).expect("nothing is wrong");
-        assert_eq!(settings.backend.authority, "orders:80");
+        assert_eq!(settings.upstream.authority, "orders:80");
         assert_eq!(settings.engine.configuration().services.len(), 1);
     }
 }

@@ -20,7 +20,7 @@ use wasip3::{
     wit_stream,
 };
 
-use crate::{gate::RedisWorld, reply_frame::reply_length};
+use crate::{redis_world::RedisWorld, reply_frame::reply_length};
 
 /// So many connections to a service are kept while they are not used.
 const IDLE_MAX: usize = 64;

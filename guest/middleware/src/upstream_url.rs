@@ -5,7 +5,7 @@ const FORM: &str = "expected `http://host:port` or `https://host:port`";
 
 /// The upstream.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Backend {
+pub struct UpstreamUrl {
     /// Whether by TLS, which is the host's.
     pub is_secure: bool,
     /// Host and port.
@@ -14,12 +14,12 @@ pub struct Backend {
     pub service_name: String,
 }
 
-impl Backend {
+impl UpstreamUrl {
     /// Reads a URL.
     ///
     /// # Errors
     /// What was expected.
-    pub fn parse(url: &str) -> Result<Backend, &'static str> {
+    pub fn parse(url: &str) -> Result<UpstreamUrl, &'static str> {
         let (is_secure, default_port, rest): (_, u16, _) = match url.split_once("://") {
             Some(("http", rest)) => (false, 80, rest),
             Some(("https", rest)) => (true, 443, rest),
@@ -45,7 +45,7 @@ impl Backend {
             return Err(FORM);
         }
         let service_name = format!("outbound|{port}||{name}");
-        Ok(Backend { is_secure, authority: format!("{host}:{port}"), service_name })
+        Ok(UpstreamUrl { is_secure, authority: format!("{host}:{port}"), service_name })
     }
 }
 
@@ -62,8 +62,8 @@ mod tests {
             ("http://[::1]:9001", false, "[::1]:9001", "outbound|9001||::1"),
             ("http://[::1]", false, "[::1]:80", "outbound|80||::1"),
         ] {
-            let expected = Backend { is_secure, authority: authority.into(), service_name: service_name.into() };
-            assert_eq!(Backend::parse(url), Ok(expected), "{url}");
+            let expected = UpstreamUrl { is_secure, authority: authority.into(), service_name: service_name.into() };
+            assert_eq!(UpstreamUrl::parse(url), Ok(expected), "{url}");
         }
     }
 
@@ -86,7 +86,7 @@ mod tests {
             "http://[orders]:80",
             "http://::1:80",
         ] {
-            assert!(Backend::parse(url).is_err(), "{url}");
+            assert!(UpstreamUrl::parse(url).is_err(), "{url}");
         }
     }
 }

@@ -5,6 +5,7 @@ use std::{
     cell::{Cell, RefCell},
     collections::BTreeMap,
     future::poll_fn,
+    io::{self, Write},
     mem,
     rc::Rc,
     task::{Context, Poll, Waker},
@@ -194,7 +195,8 @@ pub(crate) fn say(level: &str, line: &str) {
             false => escaped.push(character),
         }
     }
-    eprintln!("slidegate {level}: {escaped}");
+    // If nobody takes it, nobody reads it.
+    let _ = writeln!(io::stderr(), "slidegate {level}: {escaped}");
 }
 
 // === impl GateState ===

@@ -2,7 +2,10 @@
 
 use std::{cell::OnceCell, rc::Rc};
 
-use wasip3::http::types::{ErrorCode, Request, Response};
+use wasip3::{
+    http::types::{ErrorCode, Request, Response},
+    random::random,
+};
 
 use crate::{answers, exchange, gate, gate::ServiceGate, settings::ServiceSettings};
 
@@ -26,6 +29,7 @@ impl wasip3::exports::http::handler::Guest for HttpService {
 }
 
 fn configured() -> Result<Rc<ServiceGate>, String> {
+    slidegate_engine::seed(random::get_random_u64());
     let variable = |name: &str| std::env::var(name).ok();
     let settings = ServiceSettings::read(variable).map_err(|mistakes| {
         mistakes.iter().for_each(|mistake| gate::say("error", mistake));

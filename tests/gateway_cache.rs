@@ -107,6 +107,38 @@ fn what_a_client_has_is_not_sent_again() {
     }
 }
 
+/// What says no type is looked at by browsers, and shown by what they find.
+#[test]
+fn a_page_without_a_type_is_kept_without_one() {
+    let redis = RedisServer::start();
+    let upstream = RawUpstream::start(|mut connection| {
+        while let Some(head) = connection.read_head() {
+            let beginning = if head.contains(" /moved ") {
+                "HTTP/1.1 301 Moved Permanently\r\nlocation: /page\r\n"
+            } else {
+                "HTTP/1.1 200 OK\r\n"
+            };
+            let answer = format!("{beginning}cache-control: max-age=60\r\ncontent-length: 6\r\n\r\n<p>Hi.");
+            if !connection.write(answer.as_bytes()) {
+                return;
+            }
+        }
+    });
+    let gateway = serve(&upstream.url(), &redis, "");
+    for path in ["/page", "/moved"] {
+        let ask = |method: &str| gateway.client().send(method, path, &[SITE], b"");
+        let kept = |answer: &Answer| answer.head.text("x-cache").unwrap_or_default() == "HIT";
+        let first = ask("GET");
+        wait_until("it is stored", || kept(&ask("GET")));
+        let (hit, head) = (ask("GET"), ask("HEAD"));
+        assert!(kept(&hit) && kept(&head), "{path}: {:?}, {:?}", hit.head, head.head);
+        assert_eq!(hit.body, first.body, "{path}");
+        for answer in [first, hit, head] {
+            assert_eq!(answer.head.text("content-type"), None, "{path}: {:?}", answer.head);
+        }
+    }
+}
+
 #[test]
 fn codings_are_kept_as_they_are_for_who_reads_them() {
     let (redis, upstream) = (RedisServer::start(), Upstream::start());

@@ -580,7 +580,8 @@ export namespace types {
         status: number;
         /**
          * The host adds `content-length`, and `content-type: text/plain` when the body is not empty and
-         * no `content-type` is given here.
+         * no `content-type` is given here. With an `age` it is a response that was kept, as its upstream said it: to
+         * that no `content-type` is added.
          */
         headers: Array<Header>;
         /** All of it; it may be empty. */

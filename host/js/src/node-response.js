@@ -14,7 +14,9 @@ const BODILESS = [204, 304];
 export function completed({ headers, body }) {
   const has = (name) => headers.some(([each]) => each === name);
   const fields = headers.filter(([name]) => name !== "content-length");
-  if (body.length > 0 && !has("content-type")) fields.push(["content-type", "text/plain"]);
+  // What was kept is as its upstream said it, be it without a type.
+  const mayLackType = body.length === 0 || has("age");
+  if (!mayLackType && !has("content-type")) fields.push(["content-type", "text/plain"]);
   return [...fields, ["content-length", String(body.length)]];
 }
 

@@ -148,7 +148,8 @@ class Slidegate:
             await send({"type": "websocket.close", "code": 1008})
             return
         headers = changed([], [*(Variant("append", field) for field in answer.headers), *stream.response_edits])
-        if answer.body and not any(name == b"content-type" for name, _ in headers):
+        # What was kept, and has an age, is as its upstream said it, be it without a type.
+        if answer.body and not any(name in (b"content-type", b"age") for name, _ in headers):
             headers.append((b"content-type", b"text/plain"))
         headers.append((b"content-length", str(len(answer.body)).encode()))
         status = answer.status if 200 <= answer.status <= 599 else 500

@@ -114,7 +114,9 @@ pub(crate) fn from_filter(response: slidegate::Response, is_grpc: bool) -> (Part
         parts.headers.extend(grpc.headers);
         return (parts, Bytes::new());
     }
-    if !response.body.is_empty() && !parts.headers.contains_key(header::CONTENT_TYPE) {
+    // What was kept is as its upstream said it: whoever is told no type there is told none here.
+    let may_lack_type = response.body.is_empty() || parts.headers.contains_key(header::AGE);
+    if !may_lack_type && !parts.headers.contains_key(header::CONTENT_TYPE) {
         parts.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
     }
     (parts, Bytes::from(response.body))
@@ -238,5 +240,7 @@ mod tests {
         let json = from(200, &[("content-type", b"application/json")], b"{}").0;
         assert_eq!(json.headers["content-type"], "application/json");
         assert!(from(200, &[], b"").0.headers.is_empty());
+        assert_eq!(from(200, &[], b"<p>").0.headers["content-type"], "text/plain");
+        assert!(!from(200, &[("age", b"1")], b"<p>").0.headers.contains_key("content-type"));
     }
 }

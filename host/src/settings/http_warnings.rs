@@ -31,6 +31,14 @@ impl Settings {
                  `_` are removed from every request at `listen`; `header_names: all` lets them pass"
             ));
         }
+        let letting_pass = dropping.filter(|_| self.header_names == NameRules::All);
+        if let Some((place, header)) = letting_pass.and_then(told_by_session) {
+            let other = header.replacen(['-', '_'], ".", 1);
+            warnings.push(format!(
+                "header_names: is `all`, and `{place}` tell the upstream who asks: a client's own `{other}` reaches \
+                 it, too, and applications behind CGI, as those in PHP, take that for `{header}`"
+            ));
+        }
         let has_prefixes = self.routes.iter().any(|route| route.path_prefix != "/");
         if self.normalize_path == PathRules::Off && (has_prefixes || filter.is_some_and(names_path)) {
             warnings.push(
@@ -71,6 +79,16 @@ fn reading_dropped(filter: &FilterConfig, names: NameRules) -> Option<String> {
     };
     let is_dropped = |field: &str, value: &Value| reads(field, value).unwrap_or(false);
     filter.each().into_iter().find_map(|(path, filter)| first_field(filter, &path, &is_dropped))
+}
+
+/// The first header that tells something of a session and whose name can be spelt in other ways, and the path of what
+/// names it.
+fn told_by_session(filter: &FilterConfig) -> Option<(String, String)> {
+    filter.each().into_iter().find_map(|(path, filter)| {
+        let told = filter.get("session")?.get("fields")?.as_object()?.values().filter_map(Value::as_str);
+        let header = told.into_iter().find(|header| header.contains(['-', '_']))?;
+        Some((format!("{path}.session.fields"), header.to_owned()))
+    })
 }
 
 /// Whether a rule reads the path.
@@ -166,6 +184,26 @@ mod tests {
         }
         let session = json!({"session": {"header": "x.session"}});
         assert!(told("strict", session)[0].starts_with("filter.session.header: "));
+    }
+
+    #[test]
+    fn what_a_session_tells_and_clients_can_spell_in_another_way_is_warned_of() {
+        let told = |names: &str, fields: Value| {
+            let session = json!({"session": {"format": "json", "header": "x-sid", "fields": fields}});
+            warnings(&json!({"upstream": "http://a", "header_names": names, "filters": [{"cache": {}}, session]}))
+        };
+        let fields = json!({"id": "user", "name": "X-User-Name"});
+        let sentence = told("all", fields.clone());
+        assert_eq!(sentence.len(), 1, "{sentence:?}");
+        for part in ["header_names: ", "`filters[1].session.fields`", "`X.User-Name`", "`X-User-Name`"] {
+            assert!(sentence[0].contains(part), "{sentence:?}");
+        }
+        assert_eq!(told("strict", fields), [""; 0]);
+        // Of such a name there is no other spelling.
+        assert_eq!(told("all", json!({"id": "user"})), [""; 0]);
+        let decided = json!({"session": {"format": "json", "header": "x-sid", "fields": {"id": "x-user"}}});
+        let only_decide = json!({"decide": {"listen": "127.0.0.1:1"}, "header_names": "all", "filter": decided});
+        assert_eq!(warnings(&only_decide), [""; 0]);
     }
 
     #[test]

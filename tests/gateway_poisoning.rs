@@ -221,6 +221,35 @@ fn what_breaks_off_is_kept_for_nobody_and_takes_the_place_of_nothing() {
     });
 }
 
+/// Such a body looks whole also when its upstream died in the middle of it.
+#[test]
+fn what_ends_with_its_connection_is_kept_for_nobody() {
+    let redis = RedisServer::start();
+    let upstream = RawUpstream::start(|mut connection| {
+        let Some(head) = connection.read_head() else { return };
+        let (version, length) = match head.split(' ').nth(1).expect("a target") {
+            "/1.0" => ("1.0", ""),
+            "/1.1" => ("1.1", ""),
+            _ => ("1.0", "content-length: 5\r\n"),
+        };
+        connection.write(format!("HTTP/{version} 200 OK\r\ncache-control: max-age=60\r\n{length}\r\nwhole").as_bytes());
+    });
+    let gateway = serve(&upstream.url(), &redis);
+    let ask = |path: &str| gateway.client().get(path, &[SITE]);
+    for path in ["/1.0", "/1.1"] {
+        for _ in 0..3 {
+            let answer = ask(path);
+            assert_eq!((answer.status(), answer.text().as_str(), cache_word(&answer).as_str()), (200, "whole", "MISS"));
+            let told = answer.head.text("cache-status").unwrap_or_default();
+            assert!(told.ends_with("; detail=cut"), "{path}: {told}");
+            // That concerned the upstream's connection.
+            assert_eq!(answer.head.text("connection"), None, "{path}");
+        }
+    }
+    // What says its length is kept, whatever becomes of its connection.
+    wait_until("a page is kept", || cache_word(&ask("/length")) == "HIT");
+}
+
 #[test]
 fn a_page_has_so_many_variants_and_each_is_shown_to_whom_it_is_for() {
     let (redis, upstream) = (RedisServer::start(), Upstream::start());

@@ -335,7 +335,10 @@ export namespace http {
      */
     export function responseHeader(stream: types.StreamId, name: string): Uint8Array | undefined;
 
-    /** All header fields of the response, those of one name in the order received. */
+    /**
+     * All header fields of the response, those of one name in the order received. Of those that concern one connection only there are none, but
+     * `connection: close` of a response that has no other end than that of its connection: that it is whole nobody can tell.
+     */
     export function responseHeaders(stream: types.StreamId): Array<types.Header>;
 
     /**

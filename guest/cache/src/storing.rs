@@ -36,7 +36,8 @@ pub enum Uncacheable {
     NoUse,
     /// Its body or its headers are longer than may be.
     TooLarge,
-    /// Its end was not seen, or its length is another than it says.
+    /// Its end was not seen, or is one that nothing tells from a broken connection, or its length is another than it
+    /// says.
     Cut,
     /// There is no room for the copy.
     NoRoom,

@@ -4,6 +4,8 @@
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use hyper::Response;
+use hyper::body::Body;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::Version;
 use hyper::http::uri::Authority;
@@ -86,6 +88,13 @@ pub(crate) fn remove_false_length(headers: &mut HeaderMap) {
     if headers.contains_key(header::TRANSFER_ENCODING) {
         headers.remove(header::CONTENT_LENGTH);
     }
+}
+
+/// Whether an upstream's response has no other end than that of its connection (RFC 9112, section 6.3). Without TLS it
+/// looks the same whether the upstream has closed that or is dead.
+pub(crate) fn ends_with_connection(response: &Response<impl Body>) -> bool {
+    let says_end = response.body().size_hint().exact().is_some() || response.version() > Version::HTTP_11;
+    !says_end && !response.headers().contains_key(header::TRANSFER_ENCODING)
 }
 
 /// Removes a client's fields, or trailers, whose names do not pass, and says so the first time.

@@ -70,9 +70,17 @@ impl Lane {
         let admitted = match admission::admit(&parts, caller.is_secure, serving.settings.normalize_path) {
             Ok(admitted) => admitted,
             Err(refusal) => {
-                return Passage { lane: self, serving, record, is_grpc, beside, told: Vec::new() }
-                    .refuse(&refusal)
-                    .await;
+                return Passage {
+                    lane: self,
+                    serving,
+                    record,
+                    is_grpc,
+                    beside,
+                    told: Vec::new(),
+                    ends_with_connection: false,
+                }
+                .refuse(&refusal)
+                .await;
             }
         };
         let route = serving.routes.find(admitted.authority.host(), &admitted.path).cloned();
@@ -83,7 +91,8 @@ impl Lane {
         let wishes = admission::prepare(&mut parts, caller, &admitted.authority, &serving.settings);
         let (has_body, upgrade) = (!body.is_end_stream(), wishes.upgrade.clone());
         let view = Arc::new(FilteredRequest::new(parts, admitted, caller, route, has_body, upgrade));
-        let passage = Passage { lane: self, serving, record, is_grpc, beside, told: Vec::new() };
+        let passage =
+            Passage { lane: self, serving, record, is_grpc, beside, told: Vec::new(), ends_with_connection: false };
         passage.run(view, wishes, body, client_upgrade).await
     }
 }
@@ -98,6 +107,8 @@ struct Passage<'l> {
     beside: Option<BesideResponses>,
     /// The headers that the filter has changed in the request.
     told: Vec<String>,
+    /// Nobody can tell whether the upstream's response is whole.
+    ends_with_connection: bool,
 }
 
 impl Passage<'_> {
@@ -213,7 +224,12 @@ impl Passage<'_> {
                 let reason = "the upstream answered in a transfer coding that is not known here";
                 Err(LocalReply::new(StatusCode::BAD_GATEWAY, reason, "gateway.upstream_reset"))
             }
-            Some(Ok(response)) => Ok(response),
+            Some(Ok(response)) => {
+                let is_secured =
+                    exchange.endpoint().is_some_and(|endpoint| endpoint.upstream.protocol == Protocol::Https);
+                self.ends_with_connection = !is_secured && headers::ends_with_connection(&response);
+                Ok(response)
+            }
             // Whatever became of the connection, it began with the client.
             Some(Err(_)) if self.record.upload.is_broken() => {
                 let reason = "the request's body broke off, or is none";
@@ -323,6 +339,10 @@ impl Passage<'_> {
         let (mut parts, body) = response.into_parts();
         headers::remove_false_length(&mut parts.headers);
         headers::remove_hop_by_hop(&mut parts.headers);
+        if self.ends_with_connection && self.record.stream.is_some() {
+            // For the filter, and for nobody behind it.
+            parts.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         parts.version = Version::HTTP_11;
         let body = PeerBody::of_upstream(body, parts.extensions.remove());
         self.finish(parts, PlainBody::Peer(body), Origin::Upstream).await
@@ -389,7 +409,9 @@ impl Passage<'_> {
     ) -> Option<slidegate::Response> {
         let head = ResponseHead { status: parts.status.as_u16(), origin, end };
         if let Some(stream) = &self.record.stream {
-            match stream.on_response_headers(head, &parts.headers).await {
+            let verdict = stream.on_response_headers(head, &parts.headers).await;
+            parts.headers.remove(header::CONNECTION);
+            match verdict {
                 Verdict::Pass(edits) => apply_edits(&edits, &mut parts.headers),
                 Verdict::Respond(response) => return Some(response),
             }

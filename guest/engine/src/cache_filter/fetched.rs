@@ -347,6 +347,11 @@ impl CacheFilter {
             }
             _ => return Err(Uncacheable::Cut),
         };
+        // Of what ends with its connection nobody can tell that it is whole.
+        let is_open = length.is_none() && !head.end && !headers.has("transfer-encoding");
+        if is_open && headers.first("connection") == Some(b"close") {
+            return Err(Uncacheable::Cut);
+        }
         let tags = self.tags(&headers).ok_or(Uncacheable::TooLarge)?;
         if length.is_some_and(|length| length > self.rules.body_max) || headers.size() > HEADERS_MAX {
             return Err(Uncacheable::TooLarge);

@@ -83,6 +83,32 @@ fn what_cannot_be_stored_is_not_waited_for() {
     assert!(world.is_idle() && other.is_idle());
 }
 
+/// Nobody can tell that such a body is whole.
+#[test]
+fn what_ends_with_its_connection_alone_is_not_stored_nor_waited_for() {
+    let closing = |end: &[(&str, &str)]| {
+        answer(200, &[&[("cache-control", "max-age=60"), ("connection", "close")], end].concat(), "whole")
+    };
+    let (mut world, mut store) = (World::new(json!({})), Store::default());
+    for stream in 1..=5 {
+        world.only_ask(stream, &get("/", &[]));
+    }
+    world.run(&mut store);
+    for stream in 1..=5 {
+        assert_eq!(seen(world.settled(stream)), "goes");
+        let seen = world.answer(stream, &closing(&[]), &mut store);
+        assert_eq!(seen.shown(), "200 MISS whole");
+        assert!(seen.header("cache-status").unwrap().ends_with("; detail=cut"));
+    }
+    assert_eq!(world.get(6, &get("/", &[]), &closing(&[]), &mut store).shown(), "200 MISS whole");
+    // What says where it ends is stored, though its connection closes.
+    for (path, end) in [("/length", ("content-length", "5")), ("/chunks", ("transfer-encoding", "chunked"))] {
+        assert_eq!(world.get(7, &get(path, &[]), &closing(&[end]), &mut store).shown(), "200 MISS whole");
+        assert_eq!(world.get(8, &get(path, &[]), &page("x"), &mut store).shown(), "200 HIT whole", "{end:?}");
+    }
+    assert!(world.is_idle());
+}
+
 #[test]
 fn who_waits_for_another_gateway_gets_its_answer_or_goes_after_a_while() {
     let (mut one, mut two, mut store) = (World::new(json!({})), World::new(json!({})), Store::default());

@@ -411,6 +411,12 @@ fn a_slip_on_the_command_line_gets_a_hint_and_exit_code_2() {
         (vec!["gate.yaml"], "`slidegate serve gate.yaml`".to_owned()),
         (vec!["-"], "`slidegate serve -`".to_owned()),
         (vec!["chekc", "x"], "did you mean `slidegate check`?".to_owned()),
+        (vec!["help", "chekc"], "did you mean `slidegate check`?".to_owned()),
+        (
+            vec!["check", path, "--workers", "abc"],
+            "'abc' for '--workers <COUNT>': expected a whole number from 1".to_owned(),
+        ),
+        (vec!["check", path, "--workers", "0"], "from 1 to 1024".to_owned()),
         (vec!["migration"], "did you mean `slidegate migrate`?".to_owned()),
         (
             vec!["dance"],
@@ -424,6 +430,9 @@ fn a_slip_on_the_command_line_gets_a_hint_and_exit_code_2() {
         let output = run(&args);
         assert!(code(&output) == Some(2) && said(&output).contains(&expected), "{args:?}: {}", said(&output));
     }
+    // Of an address that no machine has.
+    let demo = run(&["--listen", "203.0.113.1:80"]);
+    assert!(code(&demo) == Some(1) && said(&demo).contains("on `203.0.113.1:80`: "), "{}", said(&demo));
     for (address, expected) in [
         ("localhost:8080", "listen   127.0.0.1:8080"),
         (":8080", "listen   0.0.0.0:8080"),

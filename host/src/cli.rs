@@ -157,7 +157,7 @@ struct Options {
     #[arg(long, value_name = "URL")]
     redis: Option<String>,
     /// Threads that serve requests, each with a filter instance of its own [default: one a core].
-    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, value_name = "COUNT", value_parser = workers_argument)]
     workers: Option<u16>,
     #[command(flatten)]
     filter: FilterFile,
@@ -171,11 +171,18 @@ struct FilterFile {
     component: Option<PathBuf>,
 }
 
+/// How many workers an option asks for.
+fn workers_argument(text: &str) -> Result<u16, &'static str> {
+    let workers = text.parse().ok().filter(|workers| (1..=1024).contains(workers));
+    workers.ok_or("expected a whole number from 1 to 1024")
+}
+
 /// Reads the command line and does what was asked for. What goes wrong is printed to standard error.
 pub(crate) fn run() -> ExitCode {
     match Cli::try_parse() {
         Ok(Cli { command: Some(Commands::Other(words)), .. }) => unknown_command(&words),
         Ok(cli) => cli.run(),
+        Err(error) if let Some(word) = helpless(&error) => unknown_command(&[word]),
         Err(error) => {
             // An argument in the wrong place may be a URL with a password in it.
             let arguments: Vec<String> =
@@ -195,6 +202,14 @@ pub(crate) fn run() -> ExitCode {
             ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
         }
     }
+}
+
+/// The word that is no command, of a command line that asks for help with it: the library guesses nothing there.
+fn helpless(error: &clap::Error) -> Option<OsString> {
+    let mut words = std::env::args_os().skip(1);
+    let asks_for_help = words.next().is_some_and(|word| word == "help");
+    let (word, others) = (words.next()?, words.next());
+    (asks_for_help && others.is_none() && error.kind() == ErrorKind::InvalidSubcommand).then_some(word)
 }
 
 /// Says what may have been meant by a word that is no command: a command, or a file to serve.

@@ -155,7 +155,8 @@ fn start_in_thread<F: Future<Output = ()>>(
 /// A port of the range on the loopback address, or the address asked for.
 fn free_port(asked: Option<SocketAddr>, ports: std::ops::Range<u16>) -> io::Result<StdTcpListener> {
     if let Some(address) = asked {
-        return StdTcpListener::bind(address);
+        let unbound = |error: io::Error| io::Error::new(error.kind(), format!("on `{address}`: {error}"));
+        return StdTcpListener::bind(address).map_err(unbound);
     }
     let mut last = io::Error::from(io::ErrorKind::AddrInUse);
     for port in ports {

@@ -24,7 +24,8 @@ pub(crate) enum Occasion {
 /// # Errors
 /// A sentence's end: it is missing, a directory or a device, cannot be read, or has more than 16 MiB.
 pub(crate) fn read(path: &Path, occasion: Occasion) -> Result<Vec<u8>, String> {
-    let file = open(path, occasion).map_err(|error| unreadable(&error) + &meant(path, &error))?;
+    let file = open(path, occasion)
+        .map_err(|error| dangling(path, &error).unwrap_or_else(|| unreadable(&error) + &meant(path, &error)))?;
     let metadata = file.metadata().map_err(|error| unreadable(&error))?;
     if metadata.is_dir() {
         return Err("is a directory, expected a file".to_owned());
@@ -100,6 +101,12 @@ fn unreadable(error: &io::Error) -> String {
     }
 }
 
+/// Of a link that leads nowhere, where that is.
+fn dangling(path: &Path, error: &io::Error) -> Option<String> {
+    let target = path.read_link().ok().filter(|_| error.kind() == io::ErrorKind::NotFound)?;
+    Some(format!("is a symbolic link to `{}`, where there is no file", target.display()))
+}
+
 /// Of a file that is not there, which one beside it was meant.
 fn meant(path: &Path, error: &io::Error) -> String {
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
@@ -109,8 +116,7 @@ fn meant(path: &Path, error: &io::Error) -> String {
     let entries = std::fs::read_dir(folder).into_iter().flatten().take(LOOKED_AT_MAX).filter_map(Result::ok);
     let names: Vec<String> =
         entries.filter_map(|entry| entry.file_name().into_string().ok()).filter(|name| is_settings(name)).collect();
-    // A link that leads nowhere is there by its name, and is not meant.
-    let names: Vec<&str> = names.iter().map(String::as_str).filter(|other| *other != name).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
     match nearest(&name, &names).first() {
         Some(meant) if error.kind() == io::ErrorKind::NotFound => {
             format!("; did you mean `{}`?", folder_with(path, meant))
@@ -176,7 +182,7 @@ mod tests {
         assert_eq!(reason("gatway.yaml"), format!("no such file; did you mean `{}`?", meant.display()));
         assert_eq!(reason("quite-another.yaml"), "no such file");
         std::os::unix::fs::symlink("nowhere", folder.join("dangling.yaml")).unwrap();
-        assert_eq!(reason("dangling.yaml"), "no such file");
+        assert_eq!(reason("dangling.yaml"), "is a symbolic link to `nowhere`, where there is no file");
         fs::remove_dir_all(&folder).unwrap();
     }
 

@@ -24,6 +24,10 @@ const VARIABLE: &str = "\\$\\{";
 pub fn gateway() -> Value {
     let mut generator = Generator { has_variables: true, definitions: BTreeMap::new() };
     let root = generator.object(&gateway::GATEWAY);
+    // What a file in JSON tells editors of itself.
+    if let Some(file) = generator.definitions.get_mut(gateway::GATEWAY.name) {
+        file["properties"]["$schema"] = json!({"type": "string"});
+    }
     generator.document("A file of Slidegate's gateway", root)
 }
 

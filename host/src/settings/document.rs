@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use slidegate_document::{Finder, Node, Span};
+use slidegate_document::{Content, Finder, Node, Span};
 
 use super::json;
 use super::mistake::Mistake;
@@ -37,7 +37,9 @@ impl Document {
             return Err(Mistake::new("", "is empty, expected at least `upstream` or `routes`"));
         }
         let is_json = Path::new(name).extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
-        let tree = if is_json { json::read(text).map_err(|error| unreadable(text, error)) } else { parse_yaml(text) }?;
+        let mut tree =
+            if is_json { json::read(text).map_err(|error| unreadable(text, error)) } else { parse_yaml(text) }?;
+        leave_out_schema(&mut tree);
         let refused = |reason: &str, span: Span| {
             let place = Text::new(text, &[&tree]).place(span);
             Mistake { place: place.map(Box::new), ..Mistake::new("", reason) }
@@ -145,6 +147,13 @@ pub(crate) fn unreadable(text: &str, error: Unreadable) -> Mistake {
     Mistake { place: place.map(Box::new), ..Mistake::new("", error.reason) }
 }
 
+/// Leaves out where editors find the schema of the file, which is nothing to the gateway.
+fn leave_out_schema(tree: &mut Node) {
+    if let Content::Object(members) = &mut tree.content {
+        members.retain(|member| member.name != "$schema" || member.value.as_str().is_none());
+    }
+}
+
 fn parse_yaml(text: &str) -> Result<Node, Mistake> {
     let mut documents = yaml::read(text, Schema::AsWritten).map_err(|error| unreadable(text, error))?;
     match documents.len() {
@@ -177,6 +186,17 @@ mod tests {
             value,
             json!({"filter": {"a": 102_234, "b": "007", "c": "yes", "d": "1_000", "e": true, "f": "5", "g": "1.10"}})
         );
+    }
+
+    #[test]
+    fn what_is_for_editors_is_left_out() {
+        let value = parse("gate.json", br#"{"$schema": "slidegate.json", "upstream": "http://a"}"#).expect("JSON");
+        assert_eq!(value, json!({"upstream": "http://a"}));
+        assert_eq!(yaml(b"$schema: slidegate.json\nworkers: 2\n").expect("YAML"), json!({"workers": 2}));
+        // What is no name of a file is told as any other mistake, and so is one further in.
+        for text in ["{$schema: 5}", "{log: {$schema: a}}"] {
+            assert!(yaml(text.as_bytes()).expect("YAML").to_string().contains("$schema"), "{text}");
+        }
     }
 
     #[test]

@@ -245,6 +245,7 @@ fn what_the_gateway_accepts_and_refuses_its_schema_does_too() {
     let filter = json!({"rule_name": "r", "global_threshold": {"query_per_second": 5}});
     for accepted in [
         json!({"upstream": "http://127.0.0.1:9001"}),
+        json!({"$schema": "slidegate.json", "upstream": "http://127.0.0.1:9001"}),
         json!({"upstream": "h2c://[::1]:50051/", "routes": null, "listen": "[::]:8080", "admin": ":9090",
             "workers": "3"}),
         json!({"routes": [{"name": 7, "host": "*.a.test", "path_prefix": "/a", "upstream": "http://a"}],

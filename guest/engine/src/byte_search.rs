@@ -57,7 +57,7 @@ pub(crate) fn behind<'a>(bytes: &'a [u8], first: &[u8]) -> Option<&'a [u8]> {
 
 /// Whether these are the same bytes: comparing slices goes byte by byte in a guest.
 #[inline]
-pub(super) fn are_same(bytes: &[u8], others: &[u8]) -> bool {
+pub(crate) fn are_same(bytes: &[u8], others: &[u8]) -> bool {
     if bytes.len() != others.len() {
         return false;
     }
@@ -74,7 +74,7 @@ pub(super) fn are_same(bytes: &[u8], others: &[u8]) -> bool {
 
 /// How many bytes are no characters of ASCII.
 #[inline]
-pub(super) fn beyond_ascii(bytes: &[u8]) -> u64 {
+pub(crate) fn beyond_ascii(bytes: &[u8]) -> u64 {
     let (words, rest) = bytes.as_chunks();
     let of_words = words.iter().map(|word| u64::from((u64::from_le_bytes(*word) & HIGH_BITS).count_ones()));
     of_words.sum::<u64>() + rest.iter().filter(|byte| !byte.is_ascii()).count() as u64

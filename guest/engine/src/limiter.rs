@@ -41,7 +41,7 @@ use self::{
 };
 pub(crate) use self::{
     memory::Memory,
-    question::{LimitQuestion, Scripts},
+    question::{ChargeQuestion, Scripts},
 };
 use crate::{
     numbers::ByNumber,
@@ -57,7 +57,7 @@ use crate::{
 };
 
 /// What a limiter works with in a step.
-pub(crate) type Turn<'a> = turn::Turn<'a, LimitQuestion, Memory>;
+pub(crate) type Turn<'a> = turn::Turn<'a, ChargeQuestion, Memory>;
 
 /// A configured limiter, and everything in flight in it.
 #[derive(Debug)]
@@ -218,7 +218,7 @@ impl Limiter {
     }
 
     /// What may be shown of an error that a call met.
-    pub(crate) fn explain(&self, question: &LimitQuestion, error: &str) -> String {
+    pub(crate) fn explain(&self, question: &ChargeQuestion, error: &str) -> String {
         question.explain(self.policy(question.policy), error)
     }
 

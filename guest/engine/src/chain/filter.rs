@@ -8,7 +8,7 @@ use crate::{
     body::BodyPiece,
     cache_filter::{CacheAnswer, CacheFilter, CacheQuestion},
     cookie_vault::{CookieVault, VaultAnswer, VaultQuestion},
-    limiter::{self, LimitQuestion, Limiter},
+    limiter::{self, ChargeQuestion, Limiter},
     memory_budget::MemoryBudget,
     random_pool::RandomPool,
     redis::{Command, Form, Reply, Service},
@@ -42,7 +42,7 @@ pub(super) struct Asked {
 
 #[derive(Debug)]
 enum Question {
-    Limiter(LimitQuestion),
+    Limiter(ChargeQuestion),
     Session(SessionQuestion),
     Vault(VaultQuestion),
     /// Apart, as it is larger than a limiter's, which is moved more often.
@@ -77,7 +77,7 @@ pub(super) struct ChainState {
     /// Streams that a filter has settled since the last poll, in order.
     pub(super) settled: VecDeque<(Waiter, NotedVerdict)>,
     /// What a limiter asks in its turn. Empty between turns, and kept so that no turn has to allocate it.
-    asked: Vec<(u32, Permit, LimitQuestion)>,
+    asked: Vec<(u32, Permit, ChargeQuestion)>,
 }
 
 /// A turn of a filter that few chains have: not in line, as this stands at many places.
@@ -365,7 +365,7 @@ impl Ask for Asked {
     #[inline]
     fn clock_us(answer: &Answer) -> Option<u64> {
         match answer {
-            Answer::Limiter(batch) => LimitQuestion::clock_us(batch),
+            Answer::Limiter(batch) => ChargeQuestion::clock_us(batch),
             Answer::Session(session) => SessionQuestion::clock_us(session),
             Answer::Vault(value) => VaultQuestion::clock_us(value),
             Answer::Cache(answer) => CacheQuestion::clock_us(answer),

@@ -10,7 +10,7 @@ use alloc::{boxed::Box, rc::Rc, vec, vec::Vec};
 use super::{
     Limiter, Turn, count,
     negative_cache::{Learnt, Lookup},
-    question::{Asker, Flight, LimitQuestion, call_bytes},
+    question::{Asker, ChargeQuestion, Flight, call_bytes},
     settled::{Decided, tally},
 };
 use crate::{
@@ -57,7 +57,7 @@ impl Limiter {
             // Something else of the same digest is on its way: this goes alone.
             flight = None;
         }
-        let question = LimitQuestion {
+        let question = ChargeQuestion {
             scripts: Rc::clone(&self.scripts),
             waiters: vec![asker],
             policy: index,
@@ -114,7 +114,7 @@ impl Limiter {
 
     /// Makes a call, and with it its flight if it has one.
     #[inline]
-    pub(super) fn start(&mut self, service: u32, permit: Permit, mut question: LimitQuestion, turn: &mut Turn<'_>) {
+    pub(super) fn start(&mut self, service: u32, permit: Permit, mut question: ChargeQuestion, turn: &mut Turn<'_>) {
         // What is told once does not go with a call that only finds out whether Redis is well.
         if !question.plan.tokens.is_empty() && !permit.is_probe {
             question.settlement = self.settlement_for(service, &question.plan, turn).map(Box::new);
@@ -129,13 +129,13 @@ impl Limiter {
 
     /// A call is over.
     #[inline]
-    pub(crate) fn on_ended(&mut self, ended: Ended<LimitQuestion>, turn: &mut Turn<'_>) {
+    pub(crate) fn on_ended(&mut self, ended: Ended<ChargeQuestion>, turn: &mut Turn<'_>) {
         let Ended { service, ask, result } = ended;
         match result {
             Ok(answered) => self.answer(service, &ask, &answered, turn),
             Err(cause) => self.fail(&ask, cause, turn),
         }
-        let LimitQuestion { plan, .. } = ask;
+        let ChargeQuestion { plan, .. } = ask;
         if let Some(plan) = Rc::into_inner(plan) {
             self.spare_plans.keep(plan);
         }
@@ -143,7 +143,7 @@ impl Limiter {
 
     /// Redis decided on a call.
     #[inline]
-    fn answer(&mut self, service: u32, call: &LimitQuestion, answered: &Answered<Batch>, turn: &mut Turn<'_>) {
+    fn answer(&mut self, service: u32, call: &ChargeQuestion, answered: &Answered<Batch>, turn: &mut Turn<'_>) {
         let Answered { answer: batch, left_ns, .. } = answered;
         free(call, turn);
         if call.waiters.is_empty() {
@@ -194,7 +194,7 @@ impl Limiter {
     }
 
     /// Redis did not say, to this call and to those who wait behind it: they would meet the same, later.
-    fn fail(&mut self, call: &LimitQuestion, cause: FailureCause, turn: &mut Turn<'_>) {
+    fn fail(&mut self, call: &ChargeQuestion, cause: FailureCause, turn: &mut Turn<'_>) {
         free(call, turn);
         call.lose(turn.telemetry);
         if call.is_top_up {
@@ -213,7 +213,7 @@ impl Limiter {
 
     /// Those who waited behind a call go together as the next one.
     #[inline]
-    fn follow(&mut self, service: u32, call: &LimitQuestion, turn: &mut Turn<'_>) {
+    fn follow(&mut self, service: u32, call: &ChargeQuestion, turn: &mut Turn<'_>) {
         let (mut waiters, behind) = (Vec::new(), self.leave(call));
         let waited = behind.len();
         for asker in behind {
@@ -233,13 +233,13 @@ impl Limiter {
         let (plan, flight) = (Rc::clone(&call.plan), call.flight);
         let scripts = Rc::clone(&call.scripts);
         let question =
-            LimitQuestion { scripts, waiters, policy: call.policy, plan, flight, settlement: None, is_top_up: false };
+            ChargeQuestion { scripts, waiters, policy: call.policy, plan, flight, settlement: None, is_top_up: false };
         self.start(service, Permit { is_probe: false }, question, turn);
     }
 
     /// Ends the flight of a call; returns who waited behind it.
     #[inline]
-    fn leave(&mut self, call: &LimitQuestion) -> Vec<Asker> {
+    fn leave(&mut self, call: &ChargeQuestion) -> Vec<Asker> {
         call.flight.and_then(|flight| self.flights.remove(flight)).map(|flight| flight.waiting).unwrap_or_default()
     }
 
@@ -289,6 +289,6 @@ impl Limiter {
 
 /// Gives back the room that a call and those it asks for took.
 #[inline]
-fn free(call: &LimitQuestion, turn: &mut Turn<'_>) {
+fn free(call: &ChargeQuestion, turn: &mut Turn<'_>) {
     turn.budget.free(call.bytes() + call.waiters.len() * WAITER_BYTES);
 }

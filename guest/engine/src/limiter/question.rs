@@ -45,7 +45,7 @@ pub(super) struct Asker {
 /// A question to Redis, for one request or for several that ask the same; and what is to be settled before, which may
 /// be all.
 #[derive(Debug)]
-pub(crate) struct LimitQuestion {
+pub(crate) struct ChargeQuestion {
     pub(super) scripts: Rc<Scripts>,
     /// In the order they came, which is that in which they are admitted.
     pub(super) waiters: Vec<Asker>,
@@ -72,12 +72,12 @@ pub(super) fn call_bytes(plan: &Plan) -> usize {
     store::call_bytes(plan.key_bytes())
 }
 
-impl LimitQuestion {
+impl ChargeQuestion {
     /// One that only settles.
-    pub(super) fn of_settlement(scripts: Rc<Scripts>, settlement: PendingSettlement) -> LimitQuestion {
+    pub(super) fn of_settlement(scripts: Rc<Scripts>, settlement: PendingSettlement) -> ChargeQuestion {
         let (policy, plan) = (settlement.policy, Rc::default());
         let settlement = Some(Box::new(settlement));
-        LimitQuestion { scripts, waiters: Vec::new(), policy, plan, flight: None, settlement, is_top_up: false }
+        ChargeQuestion { scripts, waiters: Vec::new(), policy, plan, flight: None, settlement, is_top_up: false }
     }
 
     /// What it takes, in bytes, without those who wait for it.
@@ -110,7 +110,7 @@ impl LimitQuestion {
     }
 }
 
-impl Ask for LimitQuestion {
+impl Ask for ChargeQuestion {
     type Answer = Batch;
 
     #[inline]

@@ -7,7 +7,7 @@ use alloc::{rc::Rc, vec::Vec};
 
 use super::{
     Limiter, Turn,
-    question::{LimitQuestion, call_bytes},
+    question::{ChargeQuestion, call_bytes},
     reservation::Reservation,
     settlements::PendingSettlement,
     tokens::{ChangeKind, LimitChange},
@@ -87,7 +87,7 @@ impl Limiter {
 
     /// Finds out whether Redis is well again, if it is time to, by settling nothing: requests may not come for long.
     fn find_out(&mut self, service: u32, nothing: PendingSettlement, turn: &mut Turn<'_>) {
-        let question = LimitQuestion::of_settlement(Rc::clone(&self.scripts), nothing);
+        let question = ChargeQuestion::of_settlement(Rc::clone(&self.scripts), nothing);
         let bytes = question.bytes();
         if !turn.services.is_well(service) && turn.budget.fits(bytes) && turn.ask(service, question).is_ok() {
             turn.budget.take(bytes);
@@ -108,7 +108,7 @@ impl Limiter {
         let may_send = fits && (self.is_retired || turn.services.is_well(service));
         match may_send.then(|| turn.services.permit(service, turn.now_ns, turn.telemetry)) {
             Some(Ok(permit)) => {
-                let question = LimitQuestion::of_settlement(Rc::clone(&self.scripts), pending);
+                let question = ChargeQuestion::of_settlement(Rc::clone(&self.scripts), pending);
                 turn.budget.take(question.bytes());
                 turn.asked.push((service, permit, question));
                 return true;

@@ -10,7 +10,7 @@ use super::{
     Limiter, Turn,
     estimate::{RequestTokens, of_body},
     note::Note,
-    question::{Asker, LimitQuestion},
+    question::{Asker, ChargeQuestion},
     reservation::{FOLLOWED, Reservation, ReservedIn, bytes_for},
     reserved_limit::{ReservedLimit, charged},
     settled::Decided,
@@ -75,7 +75,7 @@ impl Limiter {
     pub(super) fn admitted(
         &mut self,
         service: u32,
-        call: &LimitQuestion,
+        call: &ChargeQuestion,
         batch: &Batch,
         asker: &Asker,
         decision: &Decision,

@@ -8,7 +8,7 @@ use super::{
     Limiter, Turn,
     cutting::{STEP, step_of},
     estimate::{RequestSeen, RequestTokens},
-    question::{Asker, LimitQuestion},
+    question::{Asker, ChargeQuestion},
     reservation::{Reservation, ReservedIn},
     reserved_limit::{ReservedLimit, charged},
     stand_in_keys,
@@ -106,7 +106,7 @@ impl Limiter {
             }
             ReservedIn::Redis { service, .. } | ReservedIn::Nowhere { service } => {
                 let Some(cutting) = &mut reservation.cutting else { return };
-                let question = LimitQuestion {
+                let question = ChargeQuestion {
                     scripts: Rc::clone(&self.scripts),
                     waiters: vec![Asker { waiter, tokens: RequestTokens::default() }],
                     policy: reservation.policy,
@@ -128,7 +128,7 @@ impl Limiter {
     }
 
     /// Redis has said whether there is more.
-    pub(super) fn topped_up(&mut self, service: u32, call: &LimitQuestion, batch: &Batch, turn: &mut Turn<'_>) {
+    pub(super) fn topped_up(&mut self, service: u32, call: &ChargeQuestion, batch: &Batch, turn: &mut Turn<'_>) {
         let decision = batch.decision(0, &call.plan.charges);
         let asked = call.waiters.first().and_then(|asker| {
             let reservation = self.reservations.get_mut(asker.waiter.stream)?;
@@ -157,7 +157,7 @@ impl Limiter {
     }
 
     /// Redis could not say. What it may have charged all the same stays, as nobody knows.
-    pub(super) fn not_topped_up(&mut self, call: &LimitQuestion, turn: &mut Turn<'_>) {
+    pub(super) fn not_topped_up(&mut self, call: &ChargeQuestion, turn: &mut Turn<'_>) {
         turn.telemetry.settlements_lost(call.policy, call.waiters.len() as u64);
         for asker in &call.waiters {
             let reservation = self.reservations.get_mut(asker.waiter.stream);

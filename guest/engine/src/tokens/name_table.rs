@@ -1,7 +1,7 @@
 //! Names of members that mean something, found by a digest of them: comparing what is read with one after the other
 //! takes a guest kilobytes of code for each table.
 
-use super::byte_search::are_same;
+use crate::byte_search::are_same;
 
 /// What names mean.
 #[derive(Debug)]

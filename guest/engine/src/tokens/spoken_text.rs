@@ -1,6 +1,6 @@
 //! How much a model has said, and how many tokens that looks like.
 
-use super::byte_search;
+use crate::byte_search;
 
 /// How many bytes of text a token has, roughly.
 pub(crate) const BYTES_PER_TOKEN: u64 = 4;

@@ -222,7 +222,17 @@ filters:
     assert_eq!((unknown.status(), field(&unknown, "x-user")), (200, None));
     // In both spellings that applications may take for one.
     assert_eq!(field(&unknown, "x-envoy-auth-headers-to-remove").as_deref(), Some("x_user,x-user"));
+    // In others, and where nobody could take them away, nobody passes.
+    for spelling in ["x_user", "X.User", "x~user"] {
+        let hidden = ask(&[("x-sid", "sid-2"), (spelling, "mallory")]);
+        assert_eq!((hidden.status(), field(&hidden, "x-user")), (400, None), "{spelling}");
+    }
+    assert_eq!(ask(&[("x-sid", "sid-2"), ("x_other", "mallory")]).status(), 200);
     let mut in_grpc = GrpcClient::connect(gateway.decide());
+    let hidden = [("x-sid", "sid-2"), ("x_user", "mallory"), ("x.user", "mallory")];
+    let answer = in_grpc.call(CHECK, &check("GET", "/", "a.test", &hidden));
+    let removed: Vec<String> = answer.message.get(3).all(5).iter().map(Proto::text).collect();
+    assert_eq!((removed.len(), removed.contains(&"x.user".to_owned())), (3, true), "{removed:?}");
     let answer = in_grpc.call(CHECK, &check("GET", "/", "a.test", &[("x-sid", "sid-1")]));
     assert_eq!(answer.message.get(1).number_of(1), 0);
     let set = answer.message.get(3).get(2);

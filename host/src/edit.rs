@@ -32,6 +32,14 @@ pub fn apply_edits(edits: &[HeaderEdit], headers: &mut HeaderMap) {
 
 impl HeaderEdit {
     /// The name of the header that it changes.
+    pub fn name(&self) -> &str {
+        match self {
+            HeaderEdit::Set(field) | HeaderEdit::Append(field) => &field.name,
+            HeaderEdit::Remove(name) => name,
+        }
+    }
+
+    /// The same, of an edit that is not needed any more.
     pub fn into_name(self) -> String {
         match self {
             HeaderEdit::Set(field) | HeaderEdit::Append(field) => field.name,

@@ -123,6 +123,13 @@ impl DecisionAsker<'_> {
         };
         let (mut record, decided) = self.decided(asked, labels).await;
         let (head, body) = match decided {
+            // It would go on as it is: whoever asks over HTTP copies what it is told, and takes nothing away.
+            Ok(passed) if passed.has_other_spellings => {
+                let reason = "a header that is told of the client is there in another spelling";
+                let refusal = LocalReply::new(StatusCode::BAD_REQUEST, reason, "decide.other_spelling");
+                let RefusedRequest { parts, body } = RefusedRequest::by_gateway(&mut record, &refusal);
+                (parts, body)
+            }
             Ok(passed) => (passed.over_http(), Bytes::new()),
             Err(RefusedRequest { mut parts, body }) => {
                 parts.status = refusing(parts.status, refuse_with);
@@ -254,8 +261,8 @@ impl DecisionAsker<'_> {
             return (record, Err(refused));
         }
         let (mut record, shown) = self.shown(asked, labels, false).await;
-        let request = match shown {
-            Ok(shown) => shown.edits,
+        let ShownRequest { edits: request, has_other_spellings, .. } = match shown {
+            Ok(shown) => shown,
             Err(refused) => return (record, Err(refused)),
         };
         let Some(stream) = record.stream.clone() else { return (record, Ok(PassedRequest::default())) };
@@ -265,7 +272,7 @@ impl DecisionAsker<'_> {
             Verdict::Pass(edits) => {
                 let mut response = HeaderMap::new();
                 apply_edits(&edits, &mut response);
-                Ok(PassedRequest { request, response })
+                Ok(PassedRequest { request, response, has_other_spellings })
             }
             Verdict::Respond(response) => Err(RefusedRequest::by_filter(&mut record, response)),
         };
@@ -316,7 +323,7 @@ impl DecisionAsker<'_> {
             None => Verdict::Pass(Vec::new()),
         };
         let shown = match verdict {
-            Verdict::Pass(edits) => Ok(ShownRequest { headers: view.take_headers(), edits }),
+            Verdict::Pass(edits) => Ok(ShownRequest::new(view.take_headers(), edits)),
             Verdict::Respond(response) => Err(RefusedRequest::by_filter(&mut record, response)),
         };
         (record, shown)

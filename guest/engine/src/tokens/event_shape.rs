@@ -2,11 +2,11 @@
 //! can: what is the same is compared, many bytes at once, and not read again.
 
 use super::{
-    byte_search,
     event_lines::EventLines,
     json_scanner::{JsonDocument, JsonScanner, TextBegin},
     usage_document::{HeardEvent, UsageDocument, UsagePlace},
 };
+use crate::byte_search;
 
 /// What an event has around its first text at a known place, before which it tells nothing.
 #[derive(Debug)]

@@ -20,6 +20,8 @@ pub(super) struct PassedRequest {
     pub(super) request: Vec<HeaderEdit>,
     /// What its response is to say.
     pub(super) response: HeaderMap,
+    /// As of a [`ShownRequest`]: whoever asks has to take that away.
+    pub(super) has_other_spellings: bool,
 }
 
 /// A request that may pass, as far as it is known.
@@ -28,6 +30,34 @@ pub(super) struct ShownRequest {
     pub(super) headers: HeaderMap,
     /// What they are to become.
     pub(super) edits: Vec<HeaderEdit>,
+    /// It says something that the filter says, or takes away, in another spelling.
+    pub(super) has_other_spellings: bool,
+}
+
+impl ShownRequest {
+    /// `headers`: as the filter saw them. Of what it says of who asks, or takes away, every other spelling goes as
+    /// well: to applications behind CGI, PHP or WSGI it is the same field.
+    pub(super) fn new(headers: HeaderMap, mut edits: Vec<HeaderEdit>) -> Self {
+        let is_odd =
+            |name: &&HeaderName| !name.as_str().bytes().all(|sign| sign.is_ascii_alphanumeric() || sign == b'-');
+        let mut has_other_spellings = false;
+        let mut odd = headers.keys().filter(is_odd).peekable();
+        if odd.peek().is_some() {
+            let edited: Vec<String> = edits.iter().map(|edit| folded(edit.name())).collect();
+            for name in odd.filter(|name| edited.contains(&folded(name.as_str()))) {
+                has_other_spellings = true;
+                if !edits.iter().any(|edit| edit.name() == name.as_str()) {
+                    edits.push(HeaderEdit::Remove(name.as_str().to_owned()));
+                }
+            }
+        }
+        Self { headers, edits, has_other_spellings }
+    }
+}
+
+/// As applications read the name of a field that take every sign for one.
+fn folded(name: &str) -> String {
+    name.chars().map(|sign| if sign.is_ascii_alphanumeric() { sign.to_ascii_lowercase() } else { '-' }).collect()
 }
 
 /// A request is to be answered so.

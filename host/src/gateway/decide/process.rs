@@ -220,7 +220,7 @@ impl Processing {
 
     /// The answer to the request's headers.
     async fn begin(&mut self, request: ShownRequest) -> ProcessAnswer {
-        let ShownRequest { mut headers, mut edits } = request;
+        let ShownRequest { mut headers, mut edits, .. } = request;
         if self.request.is_whole {
             match self.show(BodySide::Request, Bytes::new(), true).await {
                 PartStep::Pass(of_body, _) => edits.extend(of_body),

@@ -248,7 +248,7 @@ impl HeaderMutation {
         let mut mutation = Self::default();
         for edit in edits {
             if let HeaderEdit::Set(_) | HeaderEdit::Remove(_) = edit {
-                let name = edit.clone().into_name();
+                let name = edit.name();
                 mutation.set_headers.retain(|set| set.header.as_ref().is_none_or(|header| header.key != name));
             }
             match edit {

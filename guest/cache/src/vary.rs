@@ -108,7 +108,7 @@ fn reads_coding(response: &HeaderFields, request: &HeaderFields) -> bool {
 }
 
 /// RFC 9111, 4.1: white space that means nothing is taken out, fields of one name are one list, and where the meaning
-/// is known, neither order nor case count.
+/// is known, case does not count, nor the order of codings.
 fn normalised(name: &str, request: &HeaderFields) -> Option<Vec<u8>> {
     if !request.has(name) {
         return None;

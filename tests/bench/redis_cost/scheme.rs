@@ -67,6 +67,9 @@ impl Scheme {
     }
 }
 
+/// Whose request it is that others are made of.
+const USER: &str = "user-000000";
+
 /// Our script, reading Redis' clock as in production and then going by the load's.
 fn with_both_clocks() -> String {
     let own = "  now = ARGV[2] + 0\n";
@@ -78,16 +81,18 @@ fn with_both_clocks() -> String {
 fn command_of_the_engine(limit: u64) -> Vec<Vec<u8>> {
     let seconds = WINDOW_US / 1_000_000;
     let json = format!(
-        r#"{{"rule_name": "bench", "redis": {{"service_name": "redis.static"}}, "rule_items": [
+        r#"{{"rule_name": "bench", "hash_values": false, "redis": {{"service_name": "redis.static"}}, "rule_items": [
             {{"limit_by_per_header": "x-api-key", "limit_keys": [{{"key": "*", "limit": {limit}, "window": "{seconds}s"}}]}}]}}"#
     );
     let mut engine = Engine::configure(json.as_bytes()).unwrap_or_else(|errors| panic!("{errors:?}"));
-    let request = PlainRequest::with_header("x-api-key", b"user-000000");
+    let request = PlainRequest::with_header("x-api-key", USER.as_bytes());
     let _ = engine.on_request(1, &request, 0);
     let Effect::Call { command: sent, .. } = engine.poll(&OneRequest(&request), 0) else {
         panic!("the engine asks Redis")
     };
     assert_eq!(sent.words().nth(2), Some(b"1".as_slice()), "one key for one limit: {sent:?}");
+    let is_told = sent.words().nth(3).is_some_and(|key| key.windows(USER.len()).any(|part| part == USER.as_bytes()));
+    assert!(is_told, "a key that tells its user: {sent:?}");
     sent.words().map(<[u8]>::to_vec).collect()
 }
 
@@ -194,7 +199,7 @@ impl Asker {
                     .get(3)
                     .and_then(|key| std::str::from_utf8(key).ok())
                     .expect("the key of a header's value is text");
-                spelt.replace("user-000000", &format!("user-{key:06}"))
+                spelt.replace(USER, &format!("user-{key:06}"))
             }
         }
     }

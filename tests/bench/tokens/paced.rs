@@ -2,7 +2,7 @@
 //! comes through, how much later, and for how much CPU.
 
 use std::{
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr, TcpListener as StdTcpListener},
     sync::LazyLock,
     time::{Duration, Instant},
 };
@@ -10,7 +10,7 @@ use std::{
 use slidegate_tests::{background_server::BackgroundServer, gateway_process::Gateway, redis_server::RedisServer};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     runtime::{Builder, Runtime},
     task::JoinSet,
     time::{self, MissedTickBehavior},
@@ -61,7 +61,8 @@ struct Got {
 pub(crate) fn measure(effort: &Effort) -> Table {
     let redis = RedisServer::start();
     let events = effort.of(20, 200) as u64;
-    let server = BackgroundServer::start_anywhere(move |listener| model(listener, events));
+    let clients = runtime();
+    let server = BackgroundServer::start(clients.block_on(async { listener() }), move |it| model(it, events));
     let place = |name, filter: Option<&str>| {
         let filter = filter.map(|filter| format!("redis: {}\nfilter: {filter}\n", redis.url())).unwrap_or_default();
         let settings = format!("upstream: http://{}\nworkers: 1\nlog: {{access: false}}\n{filter}", server.address());
@@ -70,7 +71,6 @@ pub(crate) fn measure(effort: &Effort) -> Table {
     let mut places =
         [place("no limiter", None), place("limit on requests", Some(REQUESTS)), place("limit on tokens", Some(TOKENS))];
     let rounds = effort.of(1, 9);
-    let clients = runtime();
     for round in 0..=rounds {
         for place in &mut places {
             let found = place.round(&clients, events);
@@ -134,6 +134,15 @@ impl Place {
             p99_ms: percentile(delays_us, 0.99) / 1e3,
         }
     }
+}
+
+/// One that takes all connections at once: a gateway that hears of many admissions together makes as many, and a second
+/// goes by until one that was not taken is tried again.
+fn listener() -> StdTcpListener {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.bind((Ipv4Addr::LOCALHOST, 0).into()).expect("a free port");
+    let listener = socket.listen(2 * STREAMS as u32).expect("it listens");
+    listener.into_std().expect("a socket")
 }
 
 fn runtime() -> Runtime {

@@ -320,6 +320,30 @@ fn a_page_that_the_upstream_itself_fails_at_takes_no_other_from_anybody() {
     assert!(matches!(&seen, Some(Verdict::Respond(response)) if Seen::of(response).body == "soon"), "{seen:?}");
 }
 
+/// What an upstream says to one who asks so that it fails is nobody else's answer; that it is gone is.
+#[test]
+fn one_whose_request_the_upstream_fails_at_gives_the_fallback_to_no_other() {
+    for (error, is_shared) in [(answer(500, &[], "no"), false), (answer(503, &[], "no"), false), (outage(502), true)] {
+        let (mut world, mut store) = (World::new(json!({"fallback": {"body": "soon"}})), Store::default());
+        for stream in 1..=3 {
+            world.only_ask(stream, &get("/", &[]));
+        }
+        world.run(&mut store);
+        let leader = (1..=3).find(|stream| world.settled(*stream).is_some()).expect("one goes");
+        assert_eq!(world.answer(leader, &error, &mut store).body, "soon");
+        for stream in (1..=3).filter(|stream| *stream != leader) {
+            match world.settled(stream) {
+                Some(Verdict::Pass(_)) if !is_shared => {
+                    assert_eq!(world.answer(stream, &page("well"), &mut store).body, "well");
+                }
+                Some(Verdict::Respond(response)) if is_shared => assert_eq!(Seen::of(&response).body, "soon"),
+                other => panic!("{}: {other:?}", error.status),
+            }
+        }
+        assert!(world.is_idle());
+    }
+}
+
 #[test]
 fn without_redis_requests_pass() {
     let (mut world, mut store) = (World::new(json!({})), Store::default());

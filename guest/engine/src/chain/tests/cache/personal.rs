@@ -9,6 +9,31 @@ fn cached(settings: Json) -> World {
     World::new(settings)
 }
 
+/// Who shows a key is somebody, and a page that says nothing may be his alone.
+#[test]
+fn a_page_to_a_key_is_nobody_elses_unless_it_says_so_or_the_key_is_told_apart() {
+    for name in ["x-api-key", "api-key", "x-goog-api-key", "x-auth-token", "x-access-token", "proxy-authorization"] {
+        for (settings, control, expected) in [
+            (json!({"default_ttl": "60s"}), "", "200 MISS bobs"),
+            (json!({"default_ttl": "60s"}), "max-age=60", "200 HIT alices"),
+            (json!({"default_ttl": "60s", "key": {"headers": [name]}}), "", "200 MISS bobs"),
+        ] {
+            let (mut world, mut store) = (World::new(settings), Store::default());
+            let headers = [("cache-control", control)];
+            let headers = if control.is_empty() { &headers[1..] } else { &headers[..] };
+            let (alice, bob) = (get("/", &[(name, "alice")]), get("/", &[(name, "bob")]));
+            world.get(1, &alice, &answer(200, headers, "alices"), &mut store);
+            assert_eq!(world.get(2, &bob, &answer(200, headers, "bobs"), &mut store).shown(), expected, "{name}");
+        }
+    }
+    let by_key = json!({"default_ttl": "60s", "key": {"headers": ["x-api-key"]}});
+    let (mut world, mut store) = (World::new(by_key), Store::default());
+    for expected in ["200 MISS alices", "200 HIT alices"] {
+        let alice = get("/", &[("x-api-key", "alice")]);
+        assert_eq!(world.get(1, &alice, &answer(200, &[], "alices"), &mut store).shown(), expected);
+    }
+}
+
 #[test]
 fn a_page_that_says_nothing_is_nobody_elses_if_who_asked_had_a_cookie() {
     let kinds: [&[(&str, &str)]; 4] =

@@ -10,6 +10,8 @@ use core::{
     sync::atomic::{AtomicU64, Ordering as Access},
 };
 
+use crate::byte_search::is_same;
+
 /// A text in the order of its hash, and among texts of one hash in the order of bytes.
 ///
 /// Strangers choose keys, so the hash has a seed that they do not know. Whoever found texts of one hash all the same
@@ -67,19 +69,6 @@ fn hash_from(seed: u64, text: &[u8]) -> u64 {
 pub(crate) fn mixed(number: u64) -> u64 {
     let product = (number ^ number >> 32).wrapping_mul(FACTOR);
     product ^ product >> 29
-}
-
-/// Whether two texts are one, eight bytes at a time: what is compared so nearly always is, and comparing bytes costs a
-/// guest twenty instructions each.
-#[inline]
-pub(crate) fn is_same(text: &[u8], other: &[u8]) -> bool {
-    let ((words, rest), (other_words, other_rest)) = (text.as_chunks::<8>(), other.as_chunks::<8>());
-    // The last eight bytes hold the rest.
-    let is_end_same = match (text.last_chunk::<8>(), other.last_chunk::<8>()) {
-        (Some(end), Some(other_end)) => end == other_end,
-        _ => rest == other_rest,
-    };
-    text.len() == other.len() && words.iter().zip(other_words).all(|(word, other)| word == other) && is_end_same
 }
 
 impl Name {
@@ -188,21 +177,6 @@ mod tests {
     };
 
     use super::*;
-
-    #[test]
-    fn texts_are_the_same_if_all_their_bytes_are() {
-        let text: Vec<u8> = (0..40).collect();
-        for length in 0..text.len() {
-            let whole = &text[..length];
-            assert!(is_same(whole, whole));
-            assert!(!is_same(whole, &text[..length + 1]) && !is_same(&text[..length + 1], whole));
-            for at in 0..length {
-                let mut other = whole.to_vec();
-                other[at] ^= 1;
-                assert!(!is_same(whole, &other), "{length} bytes, {at}");
-            }
-        }
-    }
 
     #[test]
     fn a_text_is_found_under_its_name_and_no_other() {

@@ -4,8 +4,9 @@ use alloc::{format, string::String, vec::Vec};
 use core::mem;
 
 use crate::{
+    byte_search::is_same,
     key::{Prefix, named},
-    name::{hash, is_same, mixed},
+    name::{hash, mixed},
     request::RequestView,
     rule::{ErrorFormat, GLOBAL, Limit, LimitUnit, Policy, RuleMatch, Take, hits::Met},
     window::Charge,

@@ -5,7 +5,7 @@ use core::{cell::RefCell, fmt};
 
 use hmac_sha256::Hash;
 
-use crate::name::{hash, is_same};
+use crate::{byte_search::is_same, name::hash};
 
 /// Spells values as 128 bits of HMAC-SHA-256 (RFC 2104) under `hash_key`. Without that key anybody can hash a guess and
 /// compare.

@@ -1,7 +1,7 @@
 //! Names of members that mean something, found by a digest of them: comparing what is read with one after the other
 //! takes a guest kilobytes of code for each table.
 
-use crate::byte_search::are_same;
+use crate::byte_search::is_same;
 
 /// What names mean.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ impl<Meaning: Copy> NameTable<Meaning> {
         loop {
             let at = usize::from(*self.slots.get(slot)?);
             let (known, meaning) = self.names.get(at.checked_sub(1)?)?;
-            if are_same(known, name) {
+            if is_same(known, name) {
                 return Some(*meaning);
             }
             slot = (slot + 1) % SLOTS;

@@ -118,12 +118,6 @@ fn normalised(name: &str, request: &HeaderFields) -> Option<Vec<u8>> {
         return Some(Hash::hash(&values.join(&b',')).to_vec());
     }
     let mut list = Vec::new();
-    // What has more elements than a value has bytes is no value that is kept.
-    let add_in_order = |element: Vec<u8>| {
-        if list.len() <= VALUE_MAX {
-            insert(&mut list, element);
-        }
-    };
     match name {
         // Which codings are read counts, and not which of them would be liked best.
         "accept-encoding" => {
@@ -131,7 +125,7 @@ fn normalised(name: &str, request: &HeaderFields) -> Option<Vec<u8>> {
             let codings = codings.map(|(coding, _)| plain_coding(&coding.to_ascii_lowercase()).to_vec());
             // Others may be invented without end, and are in nobody's responses.
             let is_known = |coding: &Vec<u8>| CODINGS.contains(&&**coding) || matches!(&**coding, b"*" | b"identity");
-            codings.filter(is_known).for_each(add_in_order);
+            codings.filter(is_known).for_each(|coding| insert(&mut list, coding));
         }
         // Their order may be a server's last word (RFC 9110, 12.5.4).
         "accept-language" => list.extend(request.elements(name).map(without_spaces)),

@@ -112,15 +112,19 @@ pub(crate) fn remove_odd_names(headers: &mut HeaderMap, names: NameRules) {
     }
 }
 
+/// Whether applications that take every sign of a name for one, as behind CGI, PHP or WSGI, take two names for one.
+pub(crate) fn are_alike(name: &str, other: &str) -> bool {
+    let folded = |byte: u8| if byte.is_ascii_alphanumeric() { byte.to_ascii_lowercase() } else { b'-' };
+    name.len() == other.len() && name.bytes().map(folded).eq(other.bytes().map(folded))
+}
+
 /// Removes what a client may not say of itself, also where an underscore or another sign stands for a hyphen: to
 /// applications behind CGI or WSGI both are one name. So what the gateway says of it is said in one spelling only.
 pub(crate) fn remove_claims(headers: &mut HeaderMap, is_trusted_consumer: bool) {
-    let folded = |byte: u8| if byte.is_ascii_alphanumeric() { byte } else { b'-' };
-    let is_spelt = |name: &str, of: &str| name.len() == of.len() && name.bytes().map(folded).eq(of.bytes());
     let is_claim = |name: &HeaderName| {
-        let is_other_spelling = |of: &HeaderName| name != of && is_spelt(name.as_str(), of.as_str());
-        name.as_str().get(..OWN_PREFIX.len()).is_some_and(|beginning| is_spelt(beginning, OWN_PREFIX))
-            || (is_spelt(name.as_str(), X_MSE_CONSUMER.as_str()) && !is_trusted_consumer)
+        let is_other_spelling = |of: &HeaderName| name != of && are_alike(name.as_str(), of.as_str());
+        name.as_str().get(..OWN_PREFIX.len()).is_some_and(|beginning| are_alike(beginning, OWN_PREFIX))
+            || (are_alike(name.as_str(), X_MSE_CONSUMER.as_str()) && !is_trusted_consumer)
             || [X_MSE_CONSUMER, X_FORWARDED_FOR, X_FORWARDED_PROTO, X_FORWARDED_HOST].iter().any(is_other_spelling)
     };
     remove_where(headers, |name| name.as_str().starts_with('x') && is_claim(name));

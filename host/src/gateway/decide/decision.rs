@@ -9,6 +9,7 @@ use slidegate::{HeaderEdit, apply_edits};
 use super::grpc;
 use crate::gateway::access_log::Record;
 use crate::gateway::answer::{self, LocalReply};
+use crate::gateway::headers::are_alike;
 
 /// In which Envoy is told over HTTP which of a request's headers go.
 const HEADERS_TO_REMOVE: HeaderName = HeaderName::from_static("x-envoy-auth-headers-to-remove");
@@ -40,24 +41,17 @@ impl ShownRequest {
     pub(super) fn new(headers: HeaderMap, mut edits: Vec<HeaderEdit>) -> Self {
         let is_odd =
             |name: &&HeaderName| !name.as_str().bytes().all(|sign| sign.is_ascii_alphanumeric() || sign == b'-');
-        let mut has_other_spellings = false;
-        let mut odd = headers.keys().filter(is_odd).peekable();
-        if odd.peek().is_some() {
-            let edited: Vec<String> = edits.iter().map(|edit| folded(edit.name())).collect();
-            for name in odd.filter(|name| edited.contains(&folded(name.as_str()))) {
-                has_other_spellings = true;
-                if !edits.iter().any(|edit| edit.name() == name.as_str()) {
-                    edits.push(HeaderEdit::Remove(name.as_str().to_owned()));
-                }
+        let is_edited = |name: &&HeaderName| edits.iter().any(|edit| are_alike(edit.name(), name.as_str()));
+        let others: Vec<String> =
+            headers.keys().filter(is_odd).filter(is_edited).map(|name| name.as_str().to_owned()).collect();
+        let has_other_spellings = !others.is_empty();
+        for other in others {
+            if !edits.iter().any(|edit| edit.name() == other) {
+                edits.push(HeaderEdit::Remove(other));
             }
         }
         Self { headers, edits, has_other_spellings }
     }
-}
-
-/// As applications read the name of a field that take every sign for one.
-fn folded(name: &str) -> String {
-    name.chars().map(|sign| if sign.is_ascii_alphanumeric() { sign.to_ascii_lowercase() } else { '-' }).collect()
 }
 
 /// A request is to be answered so.

@@ -56,7 +56,7 @@ impl Lane {
         let (serving, client) = (self.serving.load_full(), caller.client);
         let client_upgrade = request.extensions_mut().remove::<OnUpgrade>();
         let (mut parts, body) = request.into_parts();
-        let mut record = Record::new(
+        let record = Record::new(
             Arc::clone(&serving.routes.unrouted),
             serving.settings.log.access,
             self.in_flight.clone(),
@@ -67,21 +67,12 @@ impl Lane {
         let is_grpc = headers::is_grpc(&parts.headers);
         // Earlier versions know none, and hyper's server has no way to send them in HTTP/2.
         let beside = (parts.version == Version::HTTP_11).then_some(beside);
+        let mut passage =
+            Passage { lane: self, serving, record, is_grpc, beside, told: Vec::new(), ends_with_connection: false };
+        let (serving, record) = (&passage.serving, &mut passage.record);
         let admitted = match admission::admit(&parts, caller.is_secure, serving.settings.normalize_path) {
             Ok(admitted) => admitted,
-            Err(refusal) => {
-                return Passage {
-                    lane: self,
-                    serving,
-                    record,
-                    is_grpc,
-                    beside,
-                    told: Vec::new(),
-                    ends_with_connection: false,
-                }
-                .refuse(&refusal)
-                .await;
-            }
+            Err(refusal) => return passage.refuse(&refusal).await,
         };
         let route = serving.routes.find(admitted.authority.host(), &admitted.path).cloned();
         record.authority = Some(admitted.authority.clone());
@@ -91,8 +82,6 @@ impl Lane {
         let wishes = admission::prepare(&mut parts, caller, &admitted.authority, &serving.settings);
         let (has_body, upgrade) = (!body.is_end_stream(), wishes.upgrade.clone());
         let view = Arc::new(FilteredRequest::new(parts, admitted, caller, route, has_body, upgrade));
-        let passage =
-            Passage { lane: self, serving, record, is_grpc, beside, told: Vec::new(), ends_with_connection: false };
         passage.run(view, wishes, body, client_upgrade).await
     }
 }

@@ -5,6 +5,7 @@ use alloc::{
     string::{String, ToString},
     vec::Vec,
 };
+use core::cell::OnceCell;
 
 use super::{
     Charge,
@@ -47,9 +48,10 @@ pub struct SettledBatch {
 }
 
 /// The script with its SHA-1, as EVALSHA names it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct SettleScript {
-    sha: String,
+    /// Made when it is needed first: a limit on requests never settles.
+    sha: OnceCell<String>,
 }
 
 // === impl Settlement ===
@@ -124,12 +126,6 @@ impl Settlement {
 
 // === impl SettleScript ===
 
-impl Default for SettleScript {
-    fn default() -> Self {
-        SettleScript { sha: digest(SETTLE) }
-    }
-}
-
 impl SettleScript {
     /// The command that settles this, and asks for these charges, one for each key, `units` times over, by Redis' own
     /// clock. All keys share a hash tag. Without keys it settles only.
@@ -144,7 +140,7 @@ impl SettleScript {
     ) -> Command {
         let Settlement { refunded, refunds, charged, charges: spent } = settlement;
         let counts = [refunds.len(), spent.len(), charges.len()].map(|count| (count as f64).to_be_bytes());
-        let (name, script) = evaluation(form, &self.sha, SETTLE);
+        let (name, script) = evaluation(form, self.sha.get_or_init(|| digest(SETTLE)), SETTLE);
         let all = || refunded.iter().chain(charged).chain(keys).map(Vec::as_slice);
         let count = all().count().to_string();
         let mut command: Command = [name, script, &count].map(str::as_bytes).into_iter().chain(all()).collect();

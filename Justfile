@@ -152,12 +152,22 @@ sessions *names:
     python3 tests/sessions/make.py {{sessions}} {{names}}
 
 # A real application behind the gateway and real browsers before it: who logs in is known. The name of a file for a picture of it.
-session-browsers *picture: (build native)
+session-browsers *picture: browser (build native)
+    node tests/sessions/application/browsers.mjs target/release/slidegate {{sessions}} {{picture}}
+
+# The admin page in a real browser; into a folder, pictures of it.
+admin-page *pictures: browser (build native)
+    node tests/admin_page/browser.mjs target/release/slidegate {{sessions}} {{pictures}}
+
+# The pictures in the documentation, of programs that run.
+pictures: (admin-page "host") (playground "host/js/playground/playground.png")
+
+[private]
+browser:
     command -v npm > /dev/null || just apt npm
     test -x "${CHROMIUM:-/usr/bin/chromium}" || just apt chromium fonts-dejavu-core
     test -d {{sessions}}/node/node_modules/playwright-core || npm install --silent --prefix {{sessions}}/node {{session_packages}} \
         playwright-core@1.65.1
-    node tests/sessions/application/browsers.mjs target/release/slidegate {{sessions}} {{picture}}
 
 # The JavaScript host: its types, all cases on it and a real Redis, and applications with the package as npm packs it.
 js *flags="--test-reporter=dot": js-packages (build native)
@@ -237,7 +247,7 @@ run *args:
     cargo run --release --locked -- {{args}}
 
 # Everything: the engine's tests, lints, then every test on real parts. Flags go to the last `cargo test`.
-test *flags: setup quick lint (build native) second-line session-browsers embed python middleware jco js playground
+test *flags: setup quick lint (build native) second-line session-browsers admin-page embed python middleware jco js playground
     cargo test --release --locked -p slidegate-schema-tests
     cargo test --release --locked -p slidegate-contract-tests
     cargo test --release --locked --no-fail-fast {{native}} {{flags}}

@@ -2,9 +2,10 @@
 
 use std::process::Command;
 
+use serde_json::{Value, json};
 use slidegate_tests::{
     documented,
-    gateway_process::{Gateway, indented, wait_until},
+    gateway_process::{Directory, Gateway, indented, wait_until},
     http_client::HttpClient,
     redis_server::RedisServer,
     upstream::Upstream,
@@ -105,7 +106,7 @@ fn health_and_nothing_else_is_served() {
     assert_eq!(admin.get("/healthz", &[]).text(), "ok\n");
     assert_eq!(admin.get("/healthz?x", &[]).status(), 200);
     assert_eq!(admin.get("/readyz", &[]).text(), "serving\n");
-    assert_eq!(admin.get("/", &[]).status(), 404);
+    assert_eq!(admin.get("/state", &[]).status(), 404);
     assert_eq!(admin.send("POST", "/config", &[], b"").status(), 405);
     assert_eq!(
         admin.get("/metrics", &[]).head.text("content-type").as_deref(),
@@ -114,6 +115,97 @@ fn health_and_nothing_else_is_served() {
     assert_eq!(gateway.get("/healthz", &[]), (200, "hello\n".to_owned()), "the upstream's path, not ours");
     assert_eq!(gateway.get("/metrics", &[]).1, "hello\n");
     assert_eq!(upstream.requests(), 2);
+}
+
+#[test]
+fn the_state_tells_what_was_decided_and_how_redis_is() {
+    let (mut redis, upstream) = (RedisServer::start(), Upstream::start());
+    let gateway = Gateway::serve(&format!(
+        "routes: [{{name: shop, upstream: \"{}\"}}]
+redis: {{names: {{redis.static: \"{}\"}}}}
+filter:
+  rule_name: seen
+  rule_items:
+    - {{limit_by_header: x-key, limit_keys: [{{key: a, query_per_hour: 2}}]}}
+  redis: {{service_name: redis.static}}
+",
+        upstream.url(),
+        redis.url()
+    ));
+    let state = || -> Value {
+        let (status, text) = gateway.ask_admin("/api/v1/state");
+        assert_eq!(status, 200, "{text}");
+        serde_json::from_str(&text).expect("JSON")
+    };
+    wait_until("Redis was asked", || state()["redis"][0]["state"] == "up");
+    let mut client = gateway.client();
+    assert_eq!([(); 5].map(|()| client.get("/", &[("x-key", "a")]).status()), [200, 200, 429, 429, 429]);
+    wait_until("all are counted", || state()["requests"]["shop"]["4xx"] == 3);
+    let told = state();
+    let rule = &told["rules"][0];
+    assert_eq!((&rule["rule"], &rule["decided"]), (&json!("seen"), &json!(5)));
+    assert_eq!((&rule["decisions"]["admitted"], &rule["decisions"]["refused"]), (&json!(2), &json!(3)));
+    assert_eq!(rule["items"]["1"]["refused"], 3);
+    assert_eq!(rule["decision_seconds"]["counts"].as_array().map(Vec::len), Some(17));
+    assert_eq!((&told["breakers"]["redis.static"], &told["rules_left_out"]), (&json!(0.0), &json!(0)));
+    assert!(told["configuration"]["understood"].to_string().contains("by header x-key"));
+    wait_until("a step of the last minutes tells of them", || {
+        let recent = state()["recent"].as_array().cloned().unwrap_or_default();
+        recent.iter().map(|step| step["refused"].as_u64().unwrap_or(0)).sum::<u64>() == 3
+    });
+    redis.kill();
+    wait_until("Redis is seen to be away", || state()["redis"][0]["state"] == "down");
+    assert!(state()["redis"][0]["cause"].as_str().is_some_and(|cause| !cause.is_empty()));
+}
+
+#[test]
+fn the_page_is_one_file_that_asks_nobody_else() {
+    let upstream = Upstream::start();
+    let gateway = Gateway::serve(&format!("upstream: {}\n", upstream.url()));
+    let page = HttpClient::connect(gateway.admin()).get("/", &[]);
+    assert_eq!(page.head.text("content-type").as_deref(), Some("text/html; charset=utf-8"));
+    let policy = page.head.text("content-security-policy").expect("a policy");
+    assert!(policy.contains("default-src 'none'") && policy.contains("frame-ancestors 'none'"), "{policy}");
+    let text = page.text();
+    let names: Vec<_> = text.match_indices("://").map(|(at, _)| &text[at.saturating_sub(4)..at + 18]).collect();
+    assert_eq!(names, ["http://www.w3.org/2000"], "only the name of what is drawn");
+    assert!(!text.contains(" src=") && !text.contains(" href="));
+}
+
+#[test]
+fn pages_of_others_learn_nothing() {
+    let upstream = Upstream::start();
+    let gateway = Gateway::serve(&format!("upstream: {}\n", upstream.url()));
+    let ask = |host: &str, origin: &[(&str, &str)]| {
+        let headers = [&[("host", host)], origin].concat();
+        HttpClient::connect(gateway.admin()).get("/api/v1/state", &headers).status()
+    };
+    let own = gateway.admin().to_string();
+    assert_eq!(ask(&own, &[]), 200);
+    assert_eq!(ask(&own, &[("origin", &format!("http://{own}"))]), 200);
+    assert_eq!(ask(&own, &[("origin", "http://elsewhere.test")]), 403);
+    assert_eq!(ask("rebound.test", &[]), 421);
+    assert_eq!(ask("rebound.test", &[("origin", "http://rebound.test")]), 421);
+}
+
+#[test]
+fn with_a_token_only_who_shows_it_sees_more_than_the_probes() {
+    const TOKEN: &str = "an-admin-token-of-tests";
+    let (upstream, directory) = (Upstream::start(), Directory::new());
+    let file = directory.path().join("gate.yaml");
+    let settings = "listen: 127.0.0.1:0\nadmin: {listen: 127.0.0.1:0, token: ";
+    std::fs::write(&file, format!("{settings}{TOKEN}}}\nupstream: {}\n", upstream.url())).expect("a file");
+    let gateway = Gateway::serve_file(&file);
+    let ask = |path: &str| gateway.ask_admin(path).0;
+    assert_eq!(["/", "/healthz", "/readyz"].map(ask), [200; 3]);
+    let shown = ["/api/v1/state", "/metrics", "/config", "/elsewhere"];
+    assert_eq!(shown.map(ask), [401; 4]);
+    let gateway = gateway.with_admin_token("another-token-of-tests");
+    assert_eq!(shown.map(|path| gateway.ask_admin(path).0), [401; 4]);
+    let gateway = gateway.with_admin_token(TOKEN);
+    assert_eq!(shown.map(|path| gateway.ask_admin(path).0), [200, 200, 200, 404]);
+    let log = gateway.wait_log("a look was refused");
+    assert!(!log.contains("another-token"), "{log}");
 }
 
 #[test]

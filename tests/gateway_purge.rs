@@ -88,7 +88,7 @@ fn said(output: &Output) -> (Option<i32>, String) {
 fn what_is_purged_is_void_in_every_gateway_and_the_log_tells_of_it() {
     let scene = Scene::new();
     let file = scene.cached();
-    let gateways = [(); 2].map(|()| Gateway::serve_file(&file));
+    let gateways = [(); 2].map(|()| Gateway::serve_file(&file).with_admin_token(TOKEN));
     store(&gateways, "/page?a=secret", "old");
     // The query counts as the cache is configured, and another address stays.
     store(&gateways, "/other", "other");
@@ -129,7 +129,7 @@ fn what_is_purged_is_void_in_every_gateway_and_the_log_tells_of_it() {
 #[test]
 fn nobody_without_the_token_changes_anything() {
     let scene = Scene::new();
-    let gateway = Gateway::serve_file(&scene.cached());
+    let gateway = Gateway::serve_file(&scene.cached()).with_admin_token(TOKEN);
     let gateways = [gateway];
     store(&gateways, "/page", "old");
     let [gateway] = &gateways;
@@ -157,7 +157,7 @@ fn nobody_without_the_token_changes_anything() {
 #[test]
 fn an_order_that_cannot_be_meant_is_told_why() {
     let mut scene = Scene::new();
-    let gateway = Gateway::serve_file(&scene.cached());
+    let gateway = Gateway::serve_file(&scene.cached()).with_admin_token(TOKEN);
     let numbered = |count: u32| {
         let tags: Vec<String> = (0..count).map(|number| format!("\"{number}\"")).collect();
         format!("{{\"tags\": [{}]}}", tags.join(","))
@@ -186,7 +186,7 @@ fn an_order_that_cannot_be_meant_is_told_why() {
     // One was of a URL that is never kept, and one of a URL whose key would be too long.
     assert_eq!(counted(&gateway, "failed"), Some(3.0));
     let limits = "filter: {rule_name: r, global_threshold: {query_per_day: 1}}";
-    let other = Gateway::serve_file(&scene.file(&format!(", token: {TOKEN}"), limits));
+    let other = Gateway::serve_file(&scene.file(&format!(", token: {TOKEN}"), limits)).with_admin_token(TOKEN);
     let (status, text) = order(&other, Some(TOKEN), r#"{"tags": ["a"]}"#);
     assert!(status == 404 && text.contains("no filter"), "{status} {text}");
 }
@@ -195,7 +195,7 @@ fn an_order_that_cannot_be_meant_is_told_why() {
 fn the_command_purges_by_a_file_and_through_a_gateway() {
     let mut scene = Scene::new();
     let file = scene.cached();
-    let gateways = [Gateway::serve_file(&file)];
+    let gateways = [Gateway::serve_file(&file).with_admin_token(TOKEN)];
     let [gateway] = &gateways;
     let file = file.to_str().expect("a temporary path is text");
     store(&gateways, "/page", "1");
@@ -286,7 +286,7 @@ fn what_is_stored_is_told_and_neither_bodies_nor_cookies() {
     let mut scene = Scene::new();
     let cache = "{cache: {key: {group: {cookie: sid}}, redis: {service_name: pages.static}}}";
     let file = scene.file("", &format!("filters: [{cache}]"));
-    let gateway = Gateway::serve_file(&file);
+    let gateway = Gateway::serve_file(&file).with_admin_token(TOKEN);
     let file = file.to_str().expect("a temporary path is text");
     let ask = |more: &[&str]| said(&run(&[&["cache", "get", file, "http://site.test/page?a"], more].concat()));
     let json = |more: &[&str]| {

@@ -29,6 +29,7 @@ mod large_answers;
 mod lingering;
 mod listener;
 mod listener_kind;
+mod overview;
 mod plain_body;
 mod proxy;
 mod reload;
@@ -60,6 +61,7 @@ use arc_swap::ArcSwap;
 use slidegate::{Module, Worker};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;
+use tokio::time::MissedTickBehavior;
 use tokio_util::task::TaskTracker;
 
 use self::admin::{Admin, Refusals};
@@ -67,6 +69,7 @@ use self::guests::Guests;
 use self::health::Health;
 use self::listener::Listener;
 use self::listener_kind::ListenerKind;
+use self::overview::RecentPast;
 use self::proxy::Lane;
 use self::reload::{Reloader, Trigger};
 use self::server::Lanes;
@@ -285,8 +288,18 @@ impl Running {
             workshop: Arc::clone(&self.workshop),
             health: Arc::clone(&self.health),
             refusals: Refusals::default(),
+            past: RecentPast::default(),
         };
-        let (service, ending) = (ListenerService::Admin(Arc::new(admin)), self.ending.clone());
+        let admin = Arc::new(admin);
+        let (service, ending) = (ListenerService::Admin(Arc::clone(&admin)), self.ending.clone());
+        tokio::spawn(async move {
+            let mut steps = tokio::time::interval(overview::STEP);
+            steps.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                steps.tick().await;
+                admin.note();
+            }
+        });
         tokio::spawn(async move {
             let serve = |newcomer| {
                 let (service, ending) = (service.clone(), ending.clone());

@@ -1,6 +1,8 @@
 //! The admin port: what machines ask a gateway about itself. It shows counters and settings, so it belongs on a private
 //! address. Whoever wants something changed shows a token, and the log tells of it.
 
+mod browser;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,10 +20,21 @@ use crate::gateway::body::{PieceSource, ResponseBody};
 use crate::gateway::guests::Order;
 use crate::gateway::health::{Health, ProbeReport};
 use crate::gateway::kept::{self, KeptError, Purged};
+use crate::gateway::overview::{self, RecentPast};
 use crate::gateway::plain_body::PeerBody;
 use crate::gateway::serving::{Serving, Workshop};
 use crate::gateway::telemetry::{self, ProcessMetrics, PurgeResult};
 use crate::purge_order::{ORDER_BYTES_MAX, PURGE_PATH, PURGE_REFUSAL, PurgeOrder};
+
+/// The page for people. It asks for [`STATE_PATH`] while it is seen.
+const PAGE: &str = include_str!("admin/page.html");
+
+/// What the page may do in a browser: ask here, and nothing else.
+const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; \
+                           connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// Where the state of the gateway is asked for.
+const STATE_PATH: &str = "/api/v1/state";
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
@@ -44,6 +57,7 @@ pub(crate) struct Admin {
     pub(crate) workshop: Arc<Workshop>,
     pub(crate) health: Arc<Health>,
     pub(crate) refusals: Refusals,
+    pub(crate) past: RecentPast,
 }
 
 /// Tells of those who may change nothing, once a second at most.
@@ -51,7 +65,7 @@ pub(crate) struct Admin {
 pub(crate) struct Refusals(Mutex<(Option<Instant>, u64)>);
 
 impl Refusals {
-    fn tell(&self, client: SocketAddr, status: StatusCode) {
+    fn tell(&self, client: SocketAddr, status: StatusCode, what: &'static str) {
         let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if told.0.is_some_and(|told| told.elapsed() < Duration::from_secs(1)) {
             told.1 += 1;
@@ -59,7 +73,7 @@ impl Refusals {
         }
         let (_, untold) = std::mem::replace(&mut *told, (Some(Instant::now()), 0));
         drop(told);
-        tracing::warn!(target: AUDIT, %client, status = status.as_u16(), untold, "a purge was refused");
+        tracing::warn!(target: AUDIT, %client, status = status.as_u16(), untold, "{what} was refused");
     }
 }
 
@@ -137,7 +151,7 @@ impl Admin {
         let is_sent = request.method() != Method::HEAD;
         let mut answered = match request.uri().path() {
             PURGE_PATH => self.purged(request, client, counted).await,
-            path => self.answered(request.method(), path).await,
+            _ => self.looked_at(&request, client).await,
         };
         let length = HeaderValue::from(answered.body().len());
         answered.headers_mut().insert(header::CONTENT_LENGTH, length);
@@ -145,11 +159,37 @@ impl Admin {
         answered.map(|text| if is_sent { body(text) } else { body(text).not_sent() })
     }
 
-    async fn answered(&self, method: &Method, path: &str) -> Response<String> {
-        if !matches!(*method, Method::GET | Method::HEAD) {
+    /// Notes what has come of requests until now, for who looks later.
+    pub(crate) fn note(&self) {
+        self.serving.load().fetch_metrics();
+        self.past.note(&self.metrics);
+    }
+
+    /// Shows something, if there is a token to whoever shows it; but probes have none, and the page asks for it.
+    async fn looked_at(&self, request: &Request<PeerBody>, client: SocketAddr) -> Response<String> {
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
             return response(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET is served here\n".to_owned());
         }
+        let path = request.uri().path();
+        let serving = self.serving.load();
+        let is_secret = serving.settings.admin_token.is_some();
+        if is_secret && !matches!(path, "/" | "/healthz" | "/readyz") {
+            if let Err(refused) = admitted(&serving, request.headers()) {
+                self.refusals.tell(client, refused.status(), "a look");
+                return *refused;
+            }
+        }
         match path {
+            "/" => page(),
+            STATE_PATH => match browser::check(request.uri(), request.headers(), is_secret) {
+                Ok(()) => {
+                    let state = overview::state(&serving, &self.metrics, &self.past);
+                    let mut shown = response(StatusCode::OK, "application/json", format!("{state}\n"));
+                    shown.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+                    shown
+                }
+                Err((status, reason)) => response(status, TEXT, reason.to_owned()),
+            },
             "/metrics" => response(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", self.metrics()),
             "/healthz" => reported(self.health.alive().await),
             "/readyz" => {
@@ -158,7 +198,8 @@ impl Admin {
             }
             "/config" => response(StatusCode::OK, "application/json", self.config()),
             _ => {
-                let served = format!("served here: /metrics, /healthz, /readyz, /config, {PURGE_PATH}\n");
+                let served =
+                    format!("served here: /, {STATE_PATH}, /metrics, /healthz, /readyz, /config, {PURGE_PATH}\n");
                 response(StatusCode::NOT_FOUND, TEXT, served)
             }
         }
@@ -174,7 +215,7 @@ impl Admin {
         let serving = self.serving.load_full();
         if let Err(refused) = admitted(&serving, request.headers()) {
             telemetry::purged(PurgeResult::Refused, 1);
-            self.refusals.tell(client, refused.status());
+            self.refusals.tell(client, refused.status(), "a purge");
             return *refused;
         }
         let purge = match ordered(request.into_body()).await {
@@ -281,6 +322,16 @@ fn redis_up(statuses: Vec<RedisStatus>) -> BTreeMap<String, bool> {
         *up.entry(service_name).or_insert(true) &= state == RedisState::Up;
         up
     })
+}
+
+fn page() -> Response<String> {
+    let mut page = response(StatusCode::OK, "text/html; charset=utf-8", PAGE.to_owned());
+    let headers = page.headers_mut();
+    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(PAGE_POLICY));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    page
 }
 
 fn response(status: StatusCode, content_type: &'static str, body: String) -> Response<String> {

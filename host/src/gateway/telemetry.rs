@@ -6,6 +6,7 @@ mod exposition;
 mod process;
 mod registry;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -13,6 +14,7 @@ use metrics::{
     Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
 };
 
+pub(crate) use self::registry::ReadValue;
 use self::registry::{OF_ROUTES, Registry};
 use crate::gateway::large_answers;
 use crate::logging;
@@ -21,7 +23,7 @@ pub(crate) use self::clients::{
     FailedHandshake, Overload, TurnedAway, connections, failed_handshake, let_go, overloaded, turned_away,
 };
 
-const REQUESTS: &str = "slidegate_requests_total";
+pub(crate) const REQUESTS: &str = "slidegate_requests_total";
 const DURATION: &str = "slidegate_request_duration_seconds";
 const UPSTREAM_ERRORS: &str = "slidegate_upstream_errors_total";
 const IN_FLIGHT: &str = "slidegate_requests_in_flight";
@@ -118,6 +120,11 @@ impl ProcessMetrics {
         let mut text = self.0.render();
         process::write(&mut text);
         text
+    }
+
+    /// Shows those of this name, with their labels. It is not to call the recorder.
+    pub(crate) fn read(&self, name: &str, show: impl FnMut(&BTreeMap<String, String>, ReadValue)) {
+        self.0.read(name, show);
     }
 }
 

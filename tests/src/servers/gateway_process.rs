@@ -29,6 +29,8 @@ pub struct Gateway {
     admin: SocketAddr,
     /// Where other proxies ask, if they may.
     decide: Option<SocketAddr>,
+    /// What is shown to its admin port.
+    admin_token: Option<String>,
     /// The settings file; none for the demo.
     file: Option<PathBuf>,
     /// Its standard input, if that is anything.
@@ -181,9 +183,9 @@ impl Gateway {
         let err = Captured::of(process.stderr.take().expect("piped"));
         let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
         // Made before anything can fail, so that the process is killed whatever happens.
-        let (listen, admin) = (unknown, unknown);
+        let (listen, admin, decide, admin_token) = (unknown, unknown, None, None);
         let mut gateway =
-            Gateway { process, listen, admin, decide: None, file, input, out, err, _directory: directory };
+            Gateway { process, listen, admin, decide, admin_token, file, input, out, err, _directory: directory };
         let serving = gateway.err.wait_for(PATIENCE, |line| line.contains(" serving ") || line.contains("\"serving\""));
         let line = serving.unwrap_or_else(|| panic!("the gateway does not serve: {command:?}"));
         // One that decides for others need not listen for clients.
@@ -215,6 +217,13 @@ impl Gateway {
         self.admin
     }
 
+    /// The same gateway, whose admin port is asked with this token.
+    #[must_use]
+    pub fn with_admin_token(mut self, token: &str) -> Self {
+        self.admin_token = Some(token.to_owned());
+        self
+    }
+
     /// Its process.
     pub fn id(&self) -> u32 {
         self.process.id()
@@ -239,7 +248,9 @@ impl Gateway {
 
     /// What the admin port answers: status and body.
     pub fn ask_admin(&self, path: &str) -> (u16, String) {
-        let answer = HttpClient::connect(self.admin).get(path, &[]);
+        let authorization = self.admin_token.as_ref().map(|token| format!("Bearer {token}"));
+        let headers: Vec<_> = authorization.iter().map(|field| ("authorization", field.as_str())).collect();
+        let answer = HttpClient::connect(self.admin).get(path, &headers);
         (answer.status(), answer.text())
     }
 

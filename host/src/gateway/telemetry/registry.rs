@@ -37,8 +37,22 @@ struct Family {
 
 struct Series {
     value: SeriesValue,
+    /// By their names, as they were given.
+    labels: BTreeMap<String, String>,
     /// Lasts as long as its handles.
     is_held: bool,
+}
+
+/// What a series has counted.
+pub(crate) enum ReadValue {
+    Counter(u64),
+    Gauge(f64),
+    Histogram {
+        /// Upper bounds of the buckets, rising, but for the last, which has none.
+        bounds: Vec<f64>,
+        /// How many values lie in each.
+        counts: Vec<u64>,
+    },
 }
 
 #[derive(Clone)]
@@ -65,6 +79,14 @@ impl Registry {
         text
     }
 
+    /// Shows the series of this name with their labels, without those that nobody can count in any more.
+    pub(crate) fn read(&self, name: &str, mut show: impl FnMut(&BTreeMap<String, String>, ReadValue)) {
+        let families = self.lock();
+        let series = families.get(name).into_iter().flat_map(|family| family.series.values());
+        let in_use = series.filter(|series| !series.is_held || series.value.is_in_use());
+        in_use.for_each(|series| show(&series.labels, series.value.read()));
+    }
+
     fn describe(&self, name: &KeyName, help: SharedString) {
         self.lock().entry(sanitized(name.as_str())).or_default().help = Some(help);
     }
@@ -79,7 +101,11 @@ impl Registry {
             return made;
         }
         let is_held = matches!(metadata.target(), OF_ROUTES | OF_THE_FILTER);
-        family.series.entry(labels(key)).or_insert(Series { value: made, is_held }).value.clone()
+        let new = || {
+            let labels = key.labels().map(|label| (label.key().to_owned(), label.value().to_owned()));
+            Series { value: made, labels: labels.collect(), is_held }
+        };
+        family.series.entry(labels(key)).or_insert_with(new).value.clone()
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Family>> {
@@ -145,6 +171,17 @@ impl SeriesValue {
             Self::Counter(_) => "counter",
             Self::Gauge(_) => "gauge",
             Self::Histogram(_) => "histogram",
+        }
+    }
+
+    fn read(&self) -> ReadValue {
+        match self {
+            Self::Counter(counter) => ReadValue::Counter(counter.load(Ordering::Relaxed)),
+            Self::Gauge(gauge) => ReadValue::Gauge(f64::from_bits(gauge.load(Ordering::Relaxed))),
+            Self::Histogram(buckets) => {
+                let (bounds, counts) = buckets.read();
+                ReadValue::Histogram { bounds, counts }
+            }
         }
     }
 

@@ -21,6 +21,11 @@ impl Buckets {
         Self { counts: (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect(), bounds, sum: AtomicU64::new(0) }
     }
 
+    /// The bounds, and how many values lie in each bucket.
+    pub(super) fn read(&self) -> (Vec<f64>, Vec<u64>) {
+        (self.bounds.clone(), self.counts.iter().map(|count| count.load(Ordering::Relaxed)).collect())
+    }
+
     /// Writes the cumulated buckets, the sum and the count.
     pub(super) fn write(&self, text: &mut String, name: &str, labels: &str) {
         let separator = if labels.is_empty() { "" } else { "," };

@@ -10,7 +10,9 @@ use std::{
 
 use slidegate_tests::{
     gateway_process::{Directory, Gateway, binary, run, wait_until},
+    http_client::HttpClient,
     redis_server::RedisServer,
+    sessions,
     upstream::Upstream,
 };
 
@@ -33,6 +35,19 @@ fn written(directory: &Directory, kind: &str, args: &[&str]) -> String {
     let field = if text.lines().any(|line| line.starts_with("upstream:")) { "`upstream`" } else { "`routes`" };
     assert!(told.contains(field), "{told}");
     file
+}
+
+/// A gateway with a file of this kind, changed in these places, as whoever has it would.
+fn served(directory: &Directory, kind: &str, redis: &RedisServer, changes: &[(&str, &str)]) -> Gateway {
+    let args = ["--redis", &redis.url(), "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+    let file = written(directory, kind, &args);
+    let mut settings = fs::read_to_string(&file).expect("it was written");
+    for (from, to) in changes {
+        assert!(settings.contains(from), "{from} is not in {settings}");
+        settings = settings.replace(from, to);
+    }
+    fs::write(&file, settings).expect("a temporary file can be written");
+    Gateway::serve_file(file.as_ref())
 }
 
 #[test]
@@ -84,16 +99,62 @@ fn a_file_for_a_cache_keeps_pages_as_it_is() {
     let told = text(&output.stdout);
     assert!(output.status.success(), "{told}{}", text(&output.stderr));
     assert!(told.contains("page, lang of the query, header x-country, cookie session"), "{told}");
-    let args = ["--redis", &redis.url(), "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
-    let file = written(&directory, "cache", &args);
-    let settings = fs::read_to_string(&file).expect("it was written").replace("http://127.0.0.1:9001", &upstream.url());
-    fs::write(&file, settings).expect("a temporary file can be written");
-    let gateway = Gateway::serve_file(file.as_ref());
+    let gateway = served(&directory, "cache", &redis, &[("http://127.0.0.1:9001", &upstream.url())]);
     let ask = || {
         let page = [("host", "a.test"), ("answer-cache-control", "max-age=60")];
         gateway.client().get("/", &page).head.text("x-cache")
     };
     wait_until("a page is kept", || ask().as_deref() == Some("HIT"));
+}
+
+#[test]
+fn a_file_for_addresses_limits_each_of_them() {
+    let (redis, upstream, directory) = (RedisServer::start(), Upstream::start(), Directory::new());
+    let gateway = served(&directory, "addresses", &redis, &[("http://127.0.0.1:9001", &upstream.url())]);
+    let statuses = gateway.statuses("x-any", "1", 105);
+    assert_eq!(statuses.iter().filter(|status| **status == 200).count(), 100, "{statuses:?}");
+    let mut other = HttpClient::connect_from("127.0.0.2", gateway.listen());
+    assert_eq!(other.get("/", &[]).status(), 200);
+}
+
+#[test]
+fn a_file_for_models_refuses_as_their_clients_understand_it() {
+    let (redis, upstream, directory) = (RedisServer::start(), Upstream::start(), Directory::new());
+    let urls = ["https://api.anthropic.com", "https://generativelanguage.googleapis.com", "https://api.openai.com"];
+    let own = upstream.url();
+    let gateway = served(&directory, "llm", &redis, &urls.map(|url| (url, own.as_str())));
+    let ask = |key: &str| {
+        let headers = [("authorization", key), ("content-type", "application/json")];
+        let body = br#"{"model": "m", "max_tokens": 100, "messages": [{"role": "user", "content": "Hi"}]}"#;
+        gateway.client().send("POST", "/v1/chat/completions", &headers, body)
+    };
+    let passed = (0..100).filter(|_| ask("Bearer sk-one").status() == 200).count();
+    let refused = ask("Bearer sk-one");
+    assert_eq!((passed, refused.status()), (100, 429));
+    assert!(refused.text().contains("rate_limit_exceeded"), "{}", refused.text());
+    assert_eq!(ask("Bearer sk-batch-one").status(), 200, "these have limits of their own");
+}
+
+#[test]
+fn a_file_for_sessions_tells_the_application_who_asks() {
+    let (redis, upstream, directory) = (RedisServer::start(), Upstream::start(), Directory::new());
+    let session = sessions::all().into_iter().find(|session| session.format == "express").expect("there are some");
+    let own = upstream.url();
+    let changes = [("http://127.0.0.1:9001", own.as_str()), ("change me", &session.secrets[0])];
+    let gateway = served(&directory, "session", &redis, &changes);
+    let text_of = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("these are text");
+    let (key, cookie) = (text_of(session.key().expect("it is kept")), text_of(session.header()));
+    redis.tell(&["SET", &key, r#"{"cookie": {}, "user": {"id": "alice"}}"#]);
+    let user = |cookie: &str| {
+        assert_eq!(gateway.get("/", &[("cookie", cookie), ("x-user-id", "root")]).0, 200);
+        upstream.last().text("x-user-id")
+    };
+    assert_eq!(user(&cookie).as_deref(), Some("alice"));
+    assert_eq!(user("connect.sid=s%3Aforged.forged"), None);
+    // Who has not logged in has 20 a minute by address, of which one is taken; users have their own.
+    let strangers = gateway.statuses("x-any", "1", 20);
+    assert_eq!((strangers[18], strangers[19]), (200, 429), "{strangers:?}");
+    assert_eq!(user(&cookie).as_deref(), Some("alice"));
 }
 
 #[test]
@@ -122,15 +183,10 @@ fn a_file_that_is_there_stays_as_it_is() {
 /// One URL at the top is all that a gateway needs to count in Redis.
 #[test]
 fn a_file_to_begin_with_limits_in_the_redis_that_was_asked_for() {
-    let (redis, upstream, directory) = (RedisServer::start(), Upstream::start(), Directory::new());
-    let file = written(
-        &directory,
-        "api-keys",
-        &["--redis", &redis.url(), "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"],
-    );
-    let settings = fs::read_to_string(&file).expect("it was written").replace("http://127.0.0.1:9001", &upstream.url());
-    fs::write(&file, settings).expect("a temporary file can be written");
-    let gateways = [Gateway::serve_file(file.as_ref()), Gateway::serve_file(file.as_ref())];
+    let (redis, upstream) = (RedisServer::start(), Upstream::start());
+    let directories = [Directory::new(), Directory::new()];
+    let serve = |directory| served(directory, "api-keys", &redis, &[("http://127.0.0.1:9001", &upstream.url())]);
+    let gateways = directories.each_ref().map(serve);
     let statuses = |gateway: &Gateway| gateway.statuses("x-api-key", "trial-1", 6);
     let all = gateways.iter().flat_map(statuses).collect::<Vec<_>>();
     assert_eq!(all.iter().filter(|status| **status == 200).count(), 10, "{all:?}");

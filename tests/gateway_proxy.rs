@@ -57,6 +57,30 @@ fn a_request_arrives_as_it_was_sent_with_where_it_came_from() {
     assert_eq!(seen.headers.get_all("x-own").iter().collect::<Vec<_>>(), ["a", "b"]);
 }
 
+/// A trace is its participants' own: the gateway has no span in it, and so changes nothing, not even what is malformed.
+#[test]
+fn a_trace_passes_untouched() {
+    for scheme in ["http", "h2c"] {
+        let (upstream, gateway) = rig(scheme);
+        for traceparent in ["00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "cc-00-of-a-later-version"] {
+            let states = ["rojo=00f067aa0ba902b7,congo=t61rcWkgMzE", "vendor@tenant= spaces within,"];
+            let headers = [
+                ("TraceParent", traceparent),
+                ("tracestate", states[0]),
+                ("tracestate", states[1]),
+                ("baggage", "user=a%20b;p=1, other=2"),
+            ];
+            assert_eq!(gateway.get("/traced", &headers).0, 200);
+            let seen = upstream.last();
+            assert_eq!(seen.headers.get_all("traceparent").iter().collect::<Vec<_>>(), [traceparent], "{scheme}");
+            assert_eq!(seen.headers.get_all("tracestate").iter().collect::<Vec<_>>(), states, "{scheme}");
+            assert_eq!(seen.text("baggage").as_deref(), Some("user=a%20b;p=1, other=2"), "{scheme}");
+        }
+        gateway.get("/", &[]);
+        assert_eq!(upstream.last().text("traceparent"), None, "none is made up");
+    }
+}
+
 #[test]
 fn what_is_meant_for_one_connection_stays_there() {
     let (upstream, gateway) = rig("http");

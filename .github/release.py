@@ -104,6 +104,8 @@ def gather(dist, has_bills):
     shutil.rmtree(parts)
     for guest in guests:
         shutil.copy(guest, release / guest.name)
+    for package in sorted((dist / "packages").glob("*")):
+        shutil.copy(package, release / package.name)
     if has_bills:
         bills_of_materials(release, name)
     sums = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in sorted(release.iterdir())]

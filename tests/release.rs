@@ -24,8 +24,11 @@ fn said(output: &Output) -> String {
     String::from_utf8_lossy(&[output.stdout.as_slice(), output.stderr.as_slice()].concat()).into_owned()
 }
 
+/// What stands for a package of some system.
+const PACKAGE: &str = "slidegate_0.1.0-1_any.deb";
+
 /// What `just release` leaves: the gateway, by way of a script, as the tests' own has this machine's paths in it; and
-/// something for the guests.
+/// something for the guests and for packages.
 fn built(directory: &Path) {
     let gateway = directory.join("slidegate");
     fs::write(&gateway, "#!/bin/sh\nexec \"$SLIDEGATE\" \"$@\"\n").expect("a file can be written");
@@ -33,6 +36,8 @@ fn built(directory: &Path) {
     for guest in GUESTS {
         fs::write(directory.join(guest), b"\0asm").expect("a file can be written");
     }
+    fs::create_dir(directory.join("packages")).expect("a folder can be made");
+    fs::write(directory.join("packages").join(PACKAGE), b"!<arch>").expect("a file can be written");
 }
 
 fn has_bills() -> bool {
@@ -54,8 +59,8 @@ fn a_release_has_its_parts_and_says_whose_work_is_in_them() {
     let files: Vec<&str> = sums.lines().filter_map(|line| line.split_once("  ")).map(|(_, file)| file).collect();
     let archive = files.iter().find(|file| file.ends_with(".tar.xz")).expect("an archive");
     let name = archive.trim_end_matches(".tar.xz");
-    for guest in GUESTS {
-        assert!(files.contains(&guest), "{sums}");
+    for part in [GUESTS[0], GUESTS[1], PACKAGE] {
+        assert!(files.contains(&part), "{sums}");
     }
     for bill in [name, GUESTS[0], GUESTS[1]].map(|name| format!("{name}.cdx.json")) {
         assert_eq!(files.contains(&bill.as_str()), has_bills, "{bill}: {sums}");

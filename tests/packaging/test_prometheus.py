@@ -18,7 +18,7 @@ from redis_server import Redis, eventually
 
 ALERTS = DEPLOY / "prometheus/alerts.yaml"
 # What has to be by minutes in earnest is by seconds here.
-QUICK = [(r"for: \d+m", "for: 1s"), (r"\[\d+m\]", "[15s]"), ("> 0.1$", "> 0.05")]
+QUICK = [(r"for: \d+m", "for: 1s"), (r"\[\d+m\]", "[6s]"), ("> 0.1$", "> 0.05")]
 
 SETTINGS = """
 routes:
@@ -110,7 +110,7 @@ def expressions(board):
     """The queries of a board's panels, with every job, instance and rule chosen."""
     for panel in json.loads((DEPLOY / "grafana" / board).read_text())["panels"]:
         for target in panel.get("targets", []):
-            expression = target["expr"].replace("$__rate_interval", "15s")
+            expression = target["expr"].replace("$__rate_interval", "6s")
             yield panel["title"], re.sub(r"\$(job|instance|rule)\b", ".*", expression)
 
 

@@ -40,6 +40,17 @@ fn built(directory: &Path) {
     fs::write(directory.join("packages").join(PACKAGE), b"!<arch>").expect("a file can be written");
 }
 
+/// What the gateway's manifest tells `cargo binstall` of this target.
+fn binstall(field: &str, target: &str) -> String {
+    let manifest = fs::read_to_string(Path::new(ROOT).join("host/Cargo.toml")).expect("the manifest is there");
+    let line = manifest.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(" = ")).expect("it is told");
+    let places =
+        [("name", "slidegate"), ("bin", "slidegate"), ("version", env!("CARGO_PKG_VERSION")), ("target", target)];
+    places
+        .into_iter()
+        .fold(line.trim_matches('"').to_owned(), |text, (place, value)| text.replace(&format!("{{ {place} }}"), value))
+}
+
 fn has_bills() -> bool {
     let asked = Command::new("cargo").args(["cyclonedx", "--version"]).output();
     asked.is_ok_and(|output| output.status.success())
@@ -69,6 +80,10 @@ fn a_release_has_its_parts_and_says_whose_work_is_in_them() {
     assert!(summed.status.success(), "{}", said(&summed));
     let unpacked = Command::new("tar").arg("-xJf").arg(archive).current_dir(&release).output().expect("tar runs");
     assert!(unpacked.status.success(), "{}", said(&unpacked));
+    // Where `cargo binstall` looks for them.
+    let told = |field| binstall(field, name.trim_start_matches(concat!("slidegate-", env!("CARGO_PKG_VERSION"), "-")));
+    assert!(told("pkg-url").ends_with(&format!("/v{}/{archive}", env!("CARGO_PKG_VERSION"))), "{}", told("pkg-url"));
+    assert!(release.join(told("bin-dir")).is_file(), "{}", told("bin-dir"));
     let part = |part: &str| fs::read_to_string(release.join(name).join(part)).unwrap_or_else(|_| panic!("no {part}"));
     for file in ["README.md", "LICENSE", "slidegate", "slidegate.1", "slidegate-serve.1", "slidegate.bash"] {
         assert!(!part(file).is_empty(), "{file}");

@@ -7,6 +7,7 @@ mod report;
 use slidegate::Module;
 use tokio::runtime::Builder;
 
+pub(crate) use self::plugins::{is_filter, plugin_document};
 use self::report::Report;
 use crate::gateway::{Serving, Workshop};
 use crate::output;

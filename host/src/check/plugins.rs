@@ -26,11 +26,10 @@ pub(super) fn report(resources: &Resources, file: &str, module: &Module) -> Resu
             report.line(format_args!("{name}: passed over, it is no plugin"));
             continue;
         };
-        let document = PluginDocument::of(spec);
-        if !is_ours(resource, &document) {
+        let Some(document) = plugin_document(resource) else {
             report.line(format_args!("{name}: passed over, it is another plugin"));
             continue;
-        }
+        };
         checked += 1;
         report.line(&name);
         let warn = |path: &str, message: &str, report: &mut Report| {
@@ -73,7 +72,13 @@ pub(super) fn report(resources: &Resources, file: &str, module: &Module) -> Resu
 }
 
 fn is_ours(resource: &Resource, document: &PluginDocument) -> bool {
-    NAMES.iter().any(|name| resource.is_plugin_named(name)) || is_alike(&document.document)
+    NAMES.iter().any(|name| resource.is_plugin_named(name)) || is_filter(&document.document)
+}
+
+/// The filter's document that a resource carries, if it is a plugin that has one.
+pub(crate) fn plugin_document(resource: &Resource) -> Option<PluginDocument> {
+    let document = PluginDocument::of(resource.plugin()?);
+    is_ours(resource, &document).then_some(document)
 }
 
 /// Without the resource's name, below which it is told.
@@ -84,9 +89,9 @@ fn unnamed(mistake: Mistake, name: &str) -> Mistake {
 }
 
 /// Whether a configuration has fields of the filter, in itself, in one of its rules, or in one of its filters.
-fn is_alike(config: &Value) -> bool {
+pub(crate) fn is_filter(config: &Value) -> bool {
     let lists = ["_rules_", "filters"].into_iter().filter_map(|list| config.get(list)?.as_array());
     // Other plugins may have a `session` too, of another kind.
     let tells_sessions = config.get("session").is_some_and(|session| session.get("format").is_some());
-    tells_sessions || FIELDS.iter().any(|field| config.get(*field).is_some()) || lists.flatten().any(is_alike)
+    tells_sessions || FIELDS.iter().any(|field| config.get(*field).is_some()) || lists.flatten().any(is_filter)
 }

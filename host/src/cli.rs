@@ -15,6 +15,7 @@ use crate::cache::CacheCommand;
 use crate::demo::Demo;
 use crate::gateway::{self, Listeners, Start};
 use crate::init::{self, Init};
+use crate::limit_tests::LimitTests;
 use crate::migrate::{self, Migrate};
 use crate::settings::file::{self, Occasion};
 use crate::settings::source::{Overrides, SettingsSource};
@@ -42,7 +43,7 @@ const SERVE_USAGE: &str = "slidegate serve [OPTIONS] <FILE>\n       slidegate se
 
 const EXIT_CODES: &str = "Exit codes: 0 all is well; 1 a mistake in a file, or it cannot be read or served (with \
                           `check --strict` also a warning, with `migrate` a plugin that cannot be converted, or none); \
-                          2 a mistake in the command line.";
+                          2 a mistake in the command line, with `test` also in a file.";
 
 #[derive(Debug, Subcommand)]
 enum Commands {
@@ -83,8 +84,8 @@ enum Commands {
     Cache(CacheCommand),
     /// Print a JSON Schema of what may be written, for editors and other programs.
     Schema {
-        /// Of the gateway's file, of a filter's document, of a resource that carries one, or, in YAML, the form of
-        /// Higress' console.
+        /// Of the gateway's file, of a filter's document, of a resource that carries one, of tests of limits, or, in
+        /// YAML, the form of Higress' console.
         #[arg(long, value_enum, default_value_t)]
         kind: SchemaKind,
     },
@@ -93,6 +94,14 @@ enum Commands {
     Migrate {
         #[command(flatten)]
         migrate: Migrate,
+        #[command(flatten)]
+        filter: FilterFile,
+    },
+    /// Run tests of limits: which requests come when, and what must become of them. No time passes and no Redis is
+    /// asked. Ends with 1 if one fails, and with 2 if a file cannot be read.
+    Test {
+        #[command(flatten)]
+        tests: LimitTests,
         #[command(flatten)]
         filter: FilterFile,
     },
@@ -123,6 +132,8 @@ enum SchemaKind {
     Filter,
     #[value(name = "wasmplugin")]
     WasmPlugin,
+    /// Tests of limits.
+    Test,
     Console,
 }
 
@@ -132,6 +143,7 @@ impl SchemaKind {
             Self::Gateway => schema::gateway(),
             Self::Filter => schema::filter(),
             Self::WasmPlugin => schema::wasm_plugin(),
+            Self::Test => schema::limit_tests(),
             Self::Console => {
                 let options = serde_saphyr::ser_options! { prefer_block_scalars: false };
                 let form = serde_saphyr::to_string_with_options(&schema::console(), options);
@@ -247,6 +259,15 @@ impl Cli {
             let _ = Cli::command().error(ErrorKind::ValueValidation, reason).print();
             return ExitCode::from(2);
         }
+        if let Some(Commands::Test { tests, filter }) = &self.command {
+            return filter.module().map_or_else(
+                |mistake| {
+                    output::tell(mistake.in_file(NAME));
+                    ExitCode::FAILURE
+                },
+                |module| tests.run(&module),
+            );
+        }
         let shows_lines = matches!(self.command, Some(Commands::Check { .. }));
         let (name, done) = done(self.command, self.options);
         // Before anything is printed beside the log.
@@ -296,7 +317,7 @@ fn done(command: Option<Commands>, alone: Options) -> Done {
         Some(Commands::Schema { kind }) => of_program(kind.print()),
         Some(Commands::Completions { shell }) => of_program(manual::completions(shell, &mut Cli::command())),
         Some(Commands::Man { folder }) => of_program(manual::pages(Cli::command(), folder.as_deref())),
-        Some(Commands::Other(_)) | None => of_demo(Demo::default(), &alone),
+        Some(Commands::Test { .. } | Commands::Other(_)) | None => of_demo(Demo::default(), &alone),
     }
 }
 

@@ -32,6 +32,7 @@ mod listener_kind;
 mod overview;
 mod plain_body;
 mod proxy;
+mod rehearsal;
 mod reload;
 mod routes;
 mod secured;
@@ -82,7 +83,9 @@ use crate::memory;
 use crate::settings::source::SettingsSource;
 use crate::settings::{Mistake, Settings};
 
+pub(crate) use self::admission::RouteNames;
 pub(crate) use self::listener::Listeners;
+pub(crate) use self::rehearsal::{AnsweredBy, Rehearsal, RehearsedAnswer, RehearsedRequest, RehearsedUpstream};
 pub(crate) use self::serving::{Serving, Workshop, redis_name};
 
 /// How long a gateway that ends waits for Redis to answer its filters' last calls.

@@ -6,6 +6,7 @@ mod cli;
 mod demo;
 mod gateway;
 mod init;
+mod limit_tests;
 mod logging;
 mod manual;
 mod memory;
@@ -14,6 +15,7 @@ mod output;
 mod purge_order;
 mod resource;
 mod settings;
+mod subject;
 
 use std::process::ExitCode;
 

@@ -8,7 +8,7 @@ use alloc::{borrow::ToOwned, collections::BTreeMap, format, string::String, vec,
 use serde_json::{Map, Value, json};
 
 pub use self::console::console;
-use crate::table::{Condition, Field, Shape, Table, cache, chain, filter, gateway, session, vault};
+use crate::table::{Condition, Field, Shape, Table, cache, chain, filter, gateway, limit_tests, session, vault};
 
 const DRAFT: &str = "https://json-schema.org/draft/2020-12/schema";
 
@@ -36,6 +36,13 @@ pub fn filter() -> Value {
     let mut generator = Generator { has_variables: false, definitions: BTreeMap::new() };
     let root = generator.one_or_list();
     generator.document("A configuration of Slidegate's filter", root)
+}
+
+/// The schema of a file with tests of limits.
+pub fn limit_tests() -> Value {
+    let mut generator = Generator { has_variables: false, definitions: BTreeMap::new() };
+    let root = generator.object(&limit_tests::LIMIT_TESTS);
+    generator.document("Tests of limits, for `slidegate test`", root)
 }
 
 /// The schema of a resource that carries such documents to Higress.

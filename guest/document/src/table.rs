@@ -17,6 +17,7 @@ pub mod chain;
 pub mod filter;
 pub mod gateway;
 pub mod limit;
+pub mod limit_tests;
 pub mod session;
 pub mod tokens;
 pub mod vault;
@@ -247,6 +248,7 @@ mod tests {
     fn every_field_is_documented_and_stands_once_in_its_object() {
         let mut seen = Vec::new();
         tables(&gateway::GATEWAY, &mut seen);
+        tables(&limit_tests::LIMIT_TESTS, &mut seen);
         tables(&chain::CHAIN, &mut seen);
         tables(&session::FILTER_OBJECT, &mut seen);
         tables(&vault::FILTER_OBJECT, &mut seen);

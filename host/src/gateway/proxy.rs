@@ -438,7 +438,7 @@ impl Passage<'_> {
 }
 
 /// The route of a request that may go on.
-fn serving_route<'v>(view: &'v FilteredRequest, wishes: &Wishes) -> Result<&'v Arc<Route>, LocalReply> {
+pub(crate) fn serving_route<'v>(view: &'v FilteredRequest, wishes: &Wishes) -> Result<&'v Arc<Route>, LocalReply> {
     match wishes.hops {
         Hops::Unlimited => {}
         Hops::NoMore => return Err(LocalReply::last_hop()),

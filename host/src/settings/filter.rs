@@ -64,6 +64,27 @@ impl FilterConfig {
         self
     }
 
+    /// The same with all windows inside the filter, for whoever asks no Redis; and the paths of what is left out, as it
+    /// cannot be without one: sessions, cookies and responses that are kept there. None if that is all.
+    pub(crate) fn counting_inside(mut self) -> (Option<Self>, Vec<String>) {
+        let stands_in_redis = |filter: &Value| {
+            let is_kept = |session: &Value| !is_signed(session);
+            let kept = |field: &str| filter.get(field).is_some_and(Value::is_object);
+            filter.get("session").filter(|session| session.is_object()).is_some_and(is_kept)
+                || kept("cookie_vault")
+                || kept("cache")
+        };
+        let left_out: Vec<String> =
+            self.each().into_iter().filter(|(_, filter)| stands_in_redis(filter)).map(|(path, _)| path).collect();
+        let is_rest = left_out.len() < self.each().len();
+        let document = Arc::make_mut(&mut self.document);
+        if let Some(filters) = document.get_mut(FILTERS).and_then(Value::as_array_mut) {
+            filters.retain(|filter| !stands_in_redis(filter));
+        }
+        each_policy(document, &mut |policy| drop(policy.remove(REDIS)));
+        (is_rest.then_some(self), left_out)
+    }
+
     /// Those of a file whose other parts cannot be read, which may have both fields. `counts_in_redis`: one Redis is
     /// given for every service.
     pub(super) fn all_of_rest(document: &Node, counts_in_redis: bool) -> Vec<Self> {
@@ -204,11 +225,8 @@ fn each_policy(document: &mut Value, act: &mut dyn FnMut(&mut Map<String, Value>
     if fields.contains_key("rule_name") {
         act(fields);
     }
-    let is_kept = |session: &&mut Map<String, Value>| {
-        let format = session.get("format").and_then(Value::as_str);
-        format.is_none_or(|format| !format.starts_with("signed-"))
-    };
-    if let Some(session) = fields.get_mut("session").and_then(Value::as_object_mut).filter(is_kept) {
+    let session = fields.get_mut("session").filter(|session| !is_signed(session));
+    if let Some(session) = session.and_then(Value::as_object_mut) {
         act(session);
     }
     for kept in ["cookie_vault", "cache"] {
@@ -224,6 +242,11 @@ fn each_policy(document: &mut Value, act: &mut dyn FnMut(&mut Map<String, Value>
             .flatten()
             .for_each(|element| each_policy(element, act));
     }
+}
+
+/// Whether a session is all in its cookie, and not in a Redis.
+fn is_signed(session: &Value) -> bool {
+    session.get("format").and_then(Value::as_str).is_some_and(|format| format.starts_with("signed-"))
 }
 
 /// What the filter makes of a configuration.
@@ -296,6 +319,24 @@ mod tests {
         let plain = json!({"cache": {"redis": redis}});
         assert_eq!(of(plain.clone()).cache_alone().map(|(_, alone)| alone), Some(plain));
         assert_eq!(of(json!({"rule_name": "a"})).cache_alone(), None);
+    }
+
+    #[test]
+    fn without_a_redis_limits_count_inside_and_what_is_kept_there_is_left_out() {
+        let redis = json!({"service_name": "redis"});
+        let of = |document: Value, field| FilterConfig { document: Arc::new(document), field }.counting_inside();
+        let (limits, left_out) =
+            of(json!({"rule_name": "a", "redis": redis, "_rules_": [{"rule_name": "b", "redis": redis}]}), FILTER);
+        let expected = json!({"rule_name": "a", "_rules_": [{"rule_name": "b"}]});
+        assert_eq!((limits.map(|limits| limits.document), left_out), (Some(Arc::new(expected)), Vec::new()));
+        let session = json!({"session": {"format": "signed-flask", "secret": "s"}});
+        let list = json!({"filters": [{"cache": {"redis": redis}}, session, {"rule_name": "c", "redis": redis},
+            {"session": {"format": "php", "redis": redis}}]});
+        let (limits, left_out) = of(list, FILTERS);
+        let expected = json!({"filters": [session, {"rule_name": "c"}]});
+        assert_eq!(limits.map(|limits| limits.document), Some(Arc::new(expected)));
+        assert_eq!(left_out, ["filters[0]", "filters[3]"]);
+        assert_eq!(of(json!({"cookie_vault": {"cookies": "a"}}), FILTER), (None, vec!["filter".to_owned()]));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::{
 use serde_json::Value;
 use slidegate_document::{
     schema,
-    table::{Field, Shape, Table, cache, filter, gateway, limit, session, tokens, vault},
+    table::{Field, Shape, Table, cache, filter, gateway, limit, limit_tests, session, tokens, vault},
 };
 
 /// The folder of the workspace.
@@ -98,6 +98,7 @@ pub fn markdown(name: &str) -> Option<String> {
         "redis" => rows(&filter::REDIS),
         "exempt" => rows(&filter::EXEMPT),
         "gateway" => table(&["field", "value", "default"], nested("", &gateway::GATEWAY)),
+        "limit_tests" => table(&["field", "value", "default"], nested("", &limit_tests::LIMIT_TESTS)),
         _ => return None,
     })
 }
@@ -123,10 +124,12 @@ fn nested(beginning: &str, table: &'static Table) -> Vec<Vec<String>> {
     let inner = |field: &'static Field| match &field.value {
         Shape::Object(table) => nested(&format!("{beginning}{}.", field.name), table),
         // A filter has tables of its own.
-        Shape::List(Shape::Object(table), _) if table.name == "route" => {
+        Shape::List(Shape::Object(table), _) if ["route", "limit_test", "limit_test_step"].contains(&table.name) => {
             nested(&format!("{beginning}{}[].", field.name), table)
         }
-        Shape::Either([_, Shape::Object(table)]) if ["admin", "redis_addresses"].contains(&table.name) => {
+        Shape::Either([_, Shape::Object(table)])
+            if ["admin", "redis_addresses", "limit_test_expectation"].contains(&table.name) =>
+        {
             nested(&format!("{beginning}{}.", field.name), table)
         }
         _ => Vec::new(),

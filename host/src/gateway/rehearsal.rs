@@ -1,0 +1,295 @@
+//! What would become of requests: their way through the gateway, by its own checks, routes and filter, without sockets
+//! and on a clock that whoever asks brings. No Redis is asked: the filter keeps all its windows itself.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hyper::StatusCode;
+use hyper::header::HeaderMap;
+use hyper::http::request::Parts;
+use hyper::http::response::Parts as ResponseParts;
+use slidegate::{
+    Coding, ConfigureError, Ending, HeaderEdit, Instance, Interest, Module, Moment, Origin, Pass, Piece, ResponseHead,
+    Step, StreamId, Trap, Wants, apply_edits,
+};
+
+use crate::gateway::admission::{self, Caller, FilteredRequest, RouteNames};
+use crate::gateway::answer::{self, LocalReply};
+use crate::gateway::client::Endpoint;
+use crate::gateway::headers;
+use crate::gateway::proxy::serving_route;
+use crate::gateway::routes::Routes;
+use crate::settings::Settings;
+
+/// Settings in which requests are decided, one after the other.
+pub(crate) struct Rehearsal {
+    settings: Settings,
+    routes: Routes,
+    /// None: nothing is limited.
+    instance: Option<Instance>,
+    last_stream: StreamId,
+    now: Moment,
+}
+
+/// A request, and what comes with it.
+pub(crate) struct RehearsedRequest {
+    /// Its head. It needs a host, in its target or among its fields.
+    pub(crate) parts: Parts,
+    pub(crate) client: SocketAddr,
+    pub(crate) is_secure: bool,
+    pub(crate) body: Bytes,
+    /// How its route and upstream are called where the settings do not say.
+    pub(crate) names: Option<RouteNames>,
+}
+
+/// What an upstream answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RehearsedUpstream {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+/// Who decides what a client is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AnsweredBy {
+    /// It passed all.
+    Upstream,
+    /// The filter does, in place of the upstream.
+    Filter,
+    /// The gateway does, because it is no request that is served, or has no route.
+    Gateway,
+}
+
+/// What became of a request.
+#[derive(Debug)]
+pub(crate) struct RehearsedAnswer {
+    pub(crate) by: AnsweredBy,
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    /// What the access log would say of it, as names and values.
+    pub(crate) annotations: Vec<(String, String)>,
+}
+
+impl Default for RehearsedUpstream {
+    fn default() -> Self {
+        Self { status: StatusCode::OK, headers: HeaderMap::new(), body: Bytes::new() }
+    }
+}
+
+impl RehearsedAnswer {
+    /// What the access log would say under this name.
+    pub(crate) fn annotation(&self, name: &str) -> Option<&str> {
+        self.annotations.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_str())
+    }
+}
+
+impl Rehearsal {
+    /// With windows that are empty.
+    ///
+    /// # Errors
+    /// The filter does not take it.
+    pub(crate) fn new(settings: Settings, module: &Module, now: Moment) -> Result<Self, ConfigureError> {
+        let endpoint = |upstream: &_| Arc::new(Endpoint::new(upstream, &settings.timeouts, 1));
+        let routes = Routes::new(&settings.routes, settings.normalize_path, endpoint);
+        let mut instance = None;
+        if let Some(filter) = &settings.filter {
+            let mut fresh = Instance::new(module).map_err(ConfigureError::Trap)?;
+            fresh.configure(filter.document().to_string().as_bytes(), now)?;
+            instance = Some(fresh);
+        }
+        Ok(Self { settings, routes, instance, last_stream: 0, now })
+    }
+
+    /// What becomes of a request at this moment, which is not before that of the request before.
+    ///
+    /// # Errors
+    /// The filter traps, or waits for somebody: there is nobody here.
+    pub(crate) fn ask(
+        &mut self,
+        request: RehearsedRequest,
+        answer: &RehearsedUpstream,
+        now: Moment,
+    ) -> Result<RehearsedAnswer, String> {
+        self.pass_time(now)?;
+        let RehearsedRequest { mut parts, client, is_secure, body, names } = request;
+        let is_grpc = headers::is_grpc(&parts.headers);
+        let admitted = match admission::admit(&parts, is_secure, self.settings.normalize_path) {
+            Ok(admitted) => admitted,
+            Err(refusal) => return Ok(gateway_answer(&refusal, is_grpc)),
+        };
+        let route = self.routes.find(admitted.authority.host(), &admitted.path).cloned();
+        let caller = Caller { client, is_secure };
+        let wishes = admission::prepare(&mut parts, caller, &admitted.authority, &self.settings);
+        let (has_body, upgrade) = (!body.is_empty(), wishes.upgrade.clone());
+        let view = FilteredRequest::new(parts, admitted, caller, route, has_body, upgrade).called(names);
+        let view = Arc::new(view);
+        let (decided, stream) = self.decide(&view, &body)?;
+        let edits = match decided {
+            FilterWord::Passes(edits) => edits,
+            FilterWord::Answered(response) => return Ok(self.filter_answer(stream, response, is_grpc)),
+        };
+        let (by, mut head, body) = match serving_route(&view, &wishes) {
+            Ok(_) => {
+                let (mut head, ()) = hyper::Response::new(()).into_parts();
+                (head.status, head.headers) = (answer.status, answer.headers.clone());
+                (AnsweredBy::Upstream, head, answer.body.clone())
+            }
+            Err(refusal) => {
+                let (head, body) = refusal.answer(is_grpc);
+                (AnsweredBy::Gateway, head, body)
+            }
+        };
+        apply_edits(&edits, &mut head.headers);
+        if let Some(replaced) = self.show_response(stream, by, &mut head, &body)? {
+            return Ok(self.filter_answer(stream, replaced, is_grpc));
+        }
+        headers::remove_session_orders(&mut head.headers);
+        let answered =
+            RehearsedAnswer { by, status: head.status, headers: head.headers, annotations: self.annotations(stream) };
+        self.end(stream)?;
+        Ok(answered)
+    }
+
+    /// Wakes the filter at the times that it asked for.
+    fn pass_time(&mut self, now: Moment) -> Result<(), String> {
+        let before = std::mem::replace(&mut self.now, now);
+        let Some(instance) = &mut self.instance else { return Ok(()) };
+        let mut last = before.monotonic;
+        while let Some(at) = instance.next_wake().filter(|at| *at <= now.monotonic) {
+            // One that always asks for now is woken once.
+            let monotonic = at.max(last + 1).min(now.monotonic);
+            let back = now.monotonic - monotonic;
+            instance.on_wake(Moment { monotonic, wall: now.wall.saturating_sub(back) }).map_err(told)?;
+            instance.take_outcomes();
+            if monotonic == now.monotonic {
+                break;
+            }
+            last = monotonic;
+        }
+        Ok(())
+    }
+
+    /// What the filter makes of a request with its body.
+    fn decide(&mut self, view: &Arc<FilteredRequest>, body: &[u8]) -> Result<(FilterWord, RehearsedStream), String> {
+        let Some(instance) = &mut self.instance else {
+            return Ok((FilterWord::Passes(Vec::new()), RehearsedStream::default()));
+        };
+        self.last_stream += 1;
+        let stream = self.last_stream;
+        let (mut edits, mut wants) = (Vec::new(), Wants::default());
+        let step =
+            instance.on_request(stream, Arc::clone(view) as Arc<dyn slidegate::Request>, self.now).map_err(told)?;
+        let mut step = Some(step);
+        while let Some(taken) = step.take() {
+            match taken {
+                Step::Pass(Pass { response_edits, wants: more, .. }) => {
+                    let had = std::mem::replace(&mut wants, more).request_body;
+                    edits.extend(response_edits);
+                    if wants.request_body != Interest::None && had == Interest::None {
+                        let piece = Piece { bytes: body, coding: Coding::Identity, end: true };
+                        step = Some(instance.on_request_body(stream, piece, self.now).map_err(told)?);
+                    }
+                }
+                Step::Respond(response) => {
+                    return Ok((
+                        FilterWord::Answered(response),
+                        RehearsedStream { id: Some(stream), wants: Wants::default() },
+                    ));
+                }
+                Step::Wait => return Err(waits()),
+            }
+        }
+        Ok((FilterWord::Passes(edits), RehearsedStream { id: Some(stream), wants }))
+    }
+
+    /// Shows the filter the response, as far as it wants that. Returns its own answer, if it gives one.
+    fn show_response(
+        &mut self,
+        stream: RehearsedStream,
+        by: AnsweredBy,
+        head: &mut ResponseParts,
+        body: &[u8],
+    ) -> Result<Option<slidegate::Response>, String> {
+        let (Some(instance), Some(id)) = (&mut self.instance, stream.id) else { return Ok(None) };
+        let mut wants = stream.wants;
+        if wants.response_headers {
+            let origin = if by == AnsweredBy::Upstream { Origin::Upstream } else { Origin::Host };
+            let shown = ResponseHead { status: head.status.as_u16(), origin, end: body.is_empty() };
+            match instance.on_response_headers(id, shown, Arc::new(head.headers.clone()), self.now).map_err(told)? {
+                Step::Pass(pass) => {
+                    apply_edits(&pass.response_edits, &mut head.headers);
+                    wants = pass.wants;
+                }
+                Step::Respond(response) => return Ok(Some(response)),
+                Step::Wait => return Err(waits()),
+            }
+        }
+        if wants.response_body != Interest::None && !body.is_empty() {
+            let piece = Piece { bytes: body, coding: Coding::Identity, end: true };
+            instance.on_response_body(id, piece, self.now).map_err(told)?;
+        }
+        Ok(None)
+    }
+
+    fn filter_answer(
+        &mut self,
+        stream: RehearsedStream,
+        response: slidegate::Response,
+        is_grpc: bool,
+    ) -> RehearsedAnswer {
+        let (head, _) = answer::from_filter(response, is_grpc);
+        RehearsedAnswer {
+            by: AnsweredBy::Filter,
+            status: head.status,
+            headers: head.headers,
+            annotations: self.annotations(stream),
+        }
+    }
+
+    fn annotations(&mut self, stream: RehearsedStream) -> Vec<(String, String)> {
+        let noted = self.instance.as_mut().zip(stream.id).map(|(instance, id)| instance.take_annotations(id));
+        noted.unwrap_or_default()
+    }
+
+    fn end(&mut self, stream: RehearsedStream) -> Result<(), String> {
+        let (Some(instance), Some(id)) = (&mut self.instance, stream.id) else { return Ok(()) };
+        instance.on_done(id, Ending::Whole, self.now).map_err(told)?;
+        instance.take_outcomes();
+        Ok(())
+    }
+}
+
+/// What the filter makes of a request.
+enum FilterWord {
+    /// It goes on; these are the changes to the headers of whatever response there will be.
+    Passes(Vec<HeaderEdit>),
+    /// The client is answered with this.
+    Answered(slidegate::Response),
+}
+
+/// A stream of the instance, if there is one.
+#[derive(Clone, Copy, Default)]
+struct RehearsedStream {
+    id: Option<StreamId>,
+    wants: Wants,
+}
+
+fn told(trap: Trap) -> String {
+    trap.to_string()
+}
+
+fn waits() -> String {
+    "the filter waits for a Redis, and none is asked here".to_owned()
+}
+
+fn gateway_answer(refusal: &LocalReply, is_grpc: bool) -> RehearsedAnswer {
+    let (head, _) = refusal.answer(is_grpc);
+    RehearsedAnswer {
+        by: AnsweredBy::Gateway,
+        status: head.status,
+        headers: head.headers,
+        annotations: vec![("details".to_owned(), refusal.details.to_owned())],
+    }
+}

@@ -6,7 +6,7 @@ mod stored;
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use hyper::Uri;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::json;
@@ -14,8 +14,9 @@ use slidegate::Module;
 use tokio::runtime::{Builder, Runtime};
 
 use self::remote::{Remote, RemoteGateway};
+pub(crate) use self::stored::header_argument;
 use crate::gateway::{Serving, Workshop, kept};
-use crate::output;
+use crate::output::{self, OutputFormat};
 use crate::purge_order::{PurgeOrder, url_of_page};
 use crate::settings::Mistake;
 use crate::settings::file::Occasion;
@@ -47,7 +48,7 @@ pub(crate) struct GetCommand {
     redis: Option<String>,
     /// How to tell what is stored.
     #[arg(long, short, value_enum, value_name = "FORMAT", default_value_t)]
-    output: Format,
+    output: OutputFormat,
 }
 
 /// What is to be void, and who is told.
@@ -68,16 +69,7 @@ pub(crate) struct PurgeCommand {
     redis: Option<String>,
     /// How to tell what was done.
     #[arg(long, short, value_enum, value_name = "FORMAT", default_value_t)]
-    output: Format,
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-enum Format {
-    /// For people.
-    #[default]
-    Text,
-    /// For programs.
-    Json,
+    output: OutputFormat,
 }
 
 impl CacheCommand {
@@ -125,8 +117,8 @@ impl GetCommand {
             .block_on(stored::find(&serving, &self.url, &headers))
             .map_err(|error| vec![Mistake::new("", serving.settings.environment.hide(&error.told()))])?;
         let told = match self.output {
-            Format::Text => found.text(),
-            Format::Json => format!("{:#}\n", found.json()),
+            OutputFormat::Text => found.text(),
+            OutputFormat::Json => format!("{:#}\n", found.json()),
         };
         output::print(&told).map_err(|mistake| vec![mistake])
     }
@@ -171,8 +163,8 @@ impl PurgeCommand {
         }
         let (urls, tags) = (order.urls.len(), order.tags.len());
         let done = match self.output {
-            Format::Text => format!("purged: {urls} by URL, {tags} by tag\n"),
-            Format::Json => format!("{:#}\n", json!({"purged": {"urls": urls, "tags": tags}})),
+            OutputFormat::Text => format!("purged: {urls} by URL, {tags} by tag\n"),
+            OutputFormat::Json => format!("{:#}\n", json!({"purged": {"urls": urls, "tags": tags}})),
         };
         output::print(&done).map_err(|mistake| vec![mistake])
     }

@@ -13,10 +13,12 @@ use slidegate_document::schema;
 
 use crate::cache::CacheCommand;
 use crate::demo::Demo;
+use crate::explain::ExplainCommand;
 use crate::gateway::{self, Listeners, Start};
 use crate::init::{self, Init};
 use crate::limit_tests::LimitTests;
 use crate::migrate::{self, Migrate};
+use crate::output::OutputFormat;
 use crate::settings::file::{self, Occasion};
 use crate::settings::source::{Overrides, SettingsSource};
 use crate::settings::{Mistake, address_argument, nearest, secret::text_shown};
@@ -105,6 +107,15 @@ enum Commands {
         #[command(flatten)]
         filter: FilterFile,
     },
+    /// Tell what a request would meet: its route, each rule and why it does or does not apply, and how its limits
+    /// stand. Nothing is charged. Ends with 0 if it would pass, with 3 if it would be answered, and with 4 if that
+    /// depends on a Redis that was not asked.
+    Explain {
+        #[command(flatten)]
+        explain: ExplainCommand,
+        #[command(flatten)]
+        filter: FilterFile,
+    },
     /// Write a file to begin with, with comments.
     Init(Init),
     /// Print what makes a shell complete this command, as for `source <(slidegate completions bash)`.
@@ -116,13 +127,6 @@ enum Commands {
     },
     #[command(external_subcommand)]
     Other(Vec<OsString>),
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-enum OutputFormat {
-    #[default]
-    Text,
-    Json,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
@@ -253,20 +257,23 @@ impl Cli {
     fn run(self) -> ExitCode {
         let misread = match &self.command {
             Some(Commands::Cache(cache)) => cache.misread(),
+            Some(Commands::Explain { explain, .. }) => explain.misread(),
             _ => None,
         };
         if let Some(reason) = misread {
             let _ = Cli::command().error(ErrorKind::ValueValidation, reason).print();
             return ExitCode::from(2);
         }
-        if let Some(Commands::Test { tests, filter }) = &self.command {
-            return filter.module().map_or_else(
-                |mistake| {
-                    output::tell(mistake.in_file(NAME));
-                    ExitCode::FAILURE
-                },
-                |module| tests.run(&module),
-            );
+        let by_itself = match &self.command {
+            Some(Commands::Test { tests, filter }) => Some(filter.module().map(|module| tests.run(&module))),
+            Some(Commands::Explain { explain, filter }) => Some(filter.module().map(|module| explain.run(&module))),
+            _ => None,
+        };
+        if let Some(done) = by_itself {
+            return done.unwrap_or_else(|mistake| {
+                output::tell(mistake.in_file(NAME));
+                ExitCode::FAILURE
+            });
         }
         let shows_lines = matches!(self.command, Some(Commands::Check { .. }));
         let (name, done) = done(self.command, self.options);
@@ -317,7 +324,9 @@ fn done(command: Option<Commands>, alone: Options) -> Done {
         Some(Commands::Schema { kind }) => of_program(kind.print()),
         Some(Commands::Completions { shell }) => of_program(manual::completions(shell, &mut Cli::command())),
         Some(Commands::Man { folder }) => of_program(manual::pages(Cli::command(), folder.as_deref())),
-        Some(Commands::Test { .. } | Commands::Other(_)) | None => of_demo(Demo::default(), &alone),
+        Some(Commands::Test { .. } | Commands::Explain { .. } | Commands::Other(_)) | None => {
+            of_demo(Demo::default(), &alone)
+        }
     }
 }
 

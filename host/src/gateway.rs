@@ -18,6 +18,7 @@ mod decoding;
 mod descriptors;
 mod dormant;
 mod due;
+pub(crate) mod explanation;
 mod filtered;
 mod guests;
 mod handshake;

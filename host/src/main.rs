@@ -4,6 +4,7 @@ mod cache;
 mod check;
 mod cli;
 mod demo;
+mod explain;
 mod gateway;
 mod init;
 mod limit_tests;

@@ -4,7 +4,19 @@
 use std::fmt::Display;
 use std::io::{self, Write};
 
+use clap::ValueEnum;
+
 use crate::settings::Mistake;
+
+/// How a command tells what it found.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OutputFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs.
+    Json,
+}
 
 /// Lets writing to a file fail that may not grow any more. Without this the system ends the process, whatever it was
 /// doing.

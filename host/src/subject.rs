@@ -3,9 +3,10 @@
 
 use serde_json::{Value, json};
 use slidegate::{ConfigureError, Module, Moment, StartError};
+use tokio::runtime::Handle;
 
 use crate::check;
-use crate::gateway::Rehearsal;
+use crate::gateway::{Rehearsal, Serving, Workshop};
 use crate::resource::{self, PluginDocument, Resources};
 use crate::settings::document::Document;
 use crate::settings::file::Occasion;
@@ -20,6 +21,9 @@ const NOWHERE: &str = "http://upstream.invalid";
 
 /// Limits, and how they are tried.
 pub(crate) struct Subject {
+    /// As they are written.
+    written: Settings,
+    /// With all windows inside the filter.
     settings: Settings,
     form: SubjectForm,
     /// What is not as it is where the limits are served, each a sentence.
@@ -92,11 +96,12 @@ impl Subject {
         Ok(subject)
     }
 
-    fn of_settings(mut settings: Settings, form: SubjectForm) -> Self {
+    fn of_settings(written: Settings, form: SubjectForm) -> Self {
+        let mut settings = written.clone();
         let (filter, left_out) = settings.filter.take().map(|filter| filter.counting_inside()).unwrap_or_default();
         settings.filter = filter;
         let remark = |path| format!("{path} is left out: it needs a Redis, and none is asked");
-        Self { settings, form, remarks: left_out.into_iter().map(remark).collect() }
+        Self { written, settings, form, remarks: left_out.into_iter().map(remark).collect() }
     }
 
     /// Whether requests find their routes in it.
@@ -110,6 +115,23 @@ impl Subject {
     /// What the filter says is wrong with its configuration.
     pub(crate) fn rehearsal(&self, module: &Module, now: Moment) -> Result<Rehearsal, Vec<Mistake>> {
         Rehearsal::new(self.settings.clone(), module, now).map_err(|error| self.mistakes(error))
+    }
+
+    /// What is served with these limits as they are written, in this runtime. `redis` stands for every Redis they name.
+    ///
+    /// # Errors
+    /// They cannot be served.
+    pub(crate) fn serving(
+        &self,
+        module: &Module,
+        runtime: &Handle,
+        redis: Option<String>,
+    ) -> Result<Serving, Vec<Mistake>> {
+        let workshop = Workshop::new(module.clone(), vec![runtime.clone()], None, redis);
+        workshop.make(self.written.clone(), None).map_err(|mistakes| {
+            // Those of the filter in words of the file, whatever it is.
+            self.rehearsal(module, Moment { monotonic: 1, wall: 1 }).err().unwrap_or(mistakes)
+        })
     }
 
     /// What is wrong with the filter's configuration, in words of the file.

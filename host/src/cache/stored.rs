@@ -31,7 +31,7 @@ pub(super) struct StoredFound {
 ///
 /// # Errors
 /// It is none.
-pub(super) fn header_argument(text: &str) -> Result<(HeaderName, HeaderValue), &'static str> {
+pub(crate) fn header_argument(text: &str) -> Result<(HeaderName, HeaderValue), &'static str> {
     const EXPECTED: &str = "expected a header such as `accept-language: de`";
     let (name, value) = text.split_once(':').ok_or(EXPECTED)?;
     let name = name.trim().parse().map_err(|_| EXPECTED)?;

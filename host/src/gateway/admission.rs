@@ -13,7 +13,7 @@ use slidegate::Header;
 
 use crate::gateway::answer::LocalReply;
 use crate::gateway::headers::{self, Hops};
-use crate::gateway::routes::Route;
+use crate::gateway::routes::{Route, Routes};
 use crate::gateway::via;
 use crate::settings::{AmbiguousPath, PathRules, Settings};
 
@@ -63,6 +63,22 @@ pub(crate) fn admit(parts: &Parts, is_secure: bool, rules: PathRules) -> Result<
         }
     };
     Ok(Admitted { authority, target, path: read.compared.into_owned() })
+}
+
+/// What the filter sees of a request that has no body.
+///
+/// # Errors
+/// As of [`admit`].
+pub(crate) fn view(
+    mut parts: Parts,
+    caller: Caller,
+    settings: &Settings,
+    routes: &Routes,
+) -> Result<FilteredRequest, LocalReply> {
+    let admitted = admit(&parts, caller.is_secure, settings.normalize_path)?;
+    let route = routes.find(admitted.authority.host(), &admitted.path).cloned();
+    prepare(&mut parts, caller, &admitted.authority, settings);
+    Ok(FilteredRequest::new(parts, admitted, caller, route, false, None))
 }
 
 fn bad(reason: &'static str) -> LocalReply {

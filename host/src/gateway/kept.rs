@@ -177,14 +177,10 @@ pub(crate) fn request(serving: &Serving, url: &Uri, headers: HeaderMap) -> Resul
     if let Some(fields) = built.headers_mut() {
         *fields = headers;
     }
-    let (mut parts, ()) = built.body(()).map_err(|error| refused(&error.to_string()))?.into_parts();
+    let (parts, ()) = built.body(()).map_err(|error| refused(&error.to_string()))?.into_parts();
     let is_secure = settings.listen.as_ref().is_some_and(|listen| listen.tls.is_some());
     let caller = Caller { client: SocketAddr::from(([127, 0, 0, 1], 0)), is_secure };
-    let admitted = admission::admit(&parts, caller.is_secure, settings.normalize_path)
-        .map_err(|refusal| refused(refusal.reason))?;
-    let route = serving.routes.find(admitted.authority.host(), &admitted.path).cloned();
-    admission::prepare(&mut parts, caller, &admitted.authority, settings);
-    Ok(FilteredRequest::new(parts, admitted, caller, route, false, None))
+    admission::view(parts, caller, settings, &serving.routes).map_err(|refusal| refused(refusal.reason))
 }
 
 /// A URL without its query, which may carry secrets.

@@ -409,3 +409,22 @@ fn no_change_of_a_gateways_file_is_accepted_by_one_and_refused_by_the_other() {
         "accepted, but not by the schema: {stricter:#?}\naccepted by the schema only: {looser:#?}"
     );
 }
+
+#[test]
+fn tests_of_limits_are_accepted_as_they_are_shown_and_refused_with_a_slip() {
+    let validator = validator(&schema::limit_tests());
+    let shown = |(_, block): &(String, Value)| block.get("tests").is_some();
+    let (name, tests) = yaml_blocks("host/README.md").into_iter().find(shown).expect("it shows some");
+    assert!(validator.is_valid(&tests), "{name}: {:?}", validator.iter_errors(&tests).next());
+    for (pointer, slip) in [
+        ("/tests/0/steps/0/expect", json!("passes")),
+        ("/tests/0/steps/0/request", json!("/orders")),
+        ("/tests/0/steps/0/times", json!(0)),
+        ("/tests/0/steps/1/expect", json!({"pass": 1, "refused": 1})),
+        ("/tests/1", json!({"name": "without steps"})),
+    ] {
+        let mut tests = tests.clone();
+        *tests.pointer_mut(pointer).expect("it is there") = slip;
+        assert!(!validator.is_valid(&tests), "{pointer}");
+    }
+}

@@ -420,8 +420,8 @@ fn a_slip_on_the_command_line_gets_a_hint_and_exit_code_2() {
         (vec!["migration"], "did you mean `slidegate migrate`?".to_owned()),
         (
             vec!["dance"],
-            "expected one of `serve`, `check`, `cache`, `schema`, `migrate`, `test`, `explain`, `init`, `completions`, `man`, \
-             `help`"
+            "expected one of `serve`, `check`, `cache`, `schema`, `migrate`, `test`, `explain`, `replay`, `init`, \
+             `completions`, `man`, `help`"
                 .to_owned(),
         ),
         (vec!["check"], "<FILE>".to_owned()),

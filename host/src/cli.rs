@@ -19,6 +19,7 @@ use crate::init::{self, Init};
 use crate::limit_tests::LimitTests;
 use crate::migrate::{self, Migrate};
 use crate::output::OutputFormat;
+use crate::replay::LogReplay;
 use crate::settings::file::{self, Occasion};
 use crate::settings::source::{Overrides, SettingsSource};
 use crate::settings::{Mistake, address_argument, nearest, secret::text_shown};
@@ -45,7 +46,8 @@ const SERVE_USAGE: &str = "slidegate serve [OPTIONS] <FILE>\n       slidegate se
 
 const EXIT_CODES: &str = "Exit codes: 0 all is well; 1 a mistake in a file, or it cannot be read or served (with \
                           `check --strict` also a warning, with `migrate` a plugin that cannot be converted, or none); \
-                          2 a mistake in the command line, with `test` also in a file.";
+                          2 a mistake in the command line, with `test` also in a file; 3, with `replay`, more would be \
+                          refused than is allowed.";
 
 #[derive(Debug, Subcommand)]
 enum Commands {
@@ -113,6 +115,14 @@ enum Commands {
     Explain {
         #[command(flatten)]
         explain: ExplainCommand,
+        #[command(flatten)]
+        filter: FilterFile,
+    },
+    /// Tell what limits would have done to the requests of a log. Nothing is sent, and no Redis is asked. Ends with 1
+    /// if a file or a log cannot be read, and with 3 if more would be refused than is allowed.
+    Replay {
+        #[command(flatten)]
+        replay: LogReplay,
         #[command(flatten)]
         filter: FilterFile,
     },
@@ -264,16 +274,11 @@ impl Cli {
             let _ = Cli::command().error(ErrorKind::ValueValidation, reason).print();
             return ExitCode::from(2);
         }
-        let by_itself = match &self.command {
-            Some(Commands::Test { tests, filter }) => Some(filter.module().map(|module| tests.run(&module))),
-            Some(Commands::Explain { explain, filter }) => Some(filter.module().map(|module| explain.run(&module))),
-            _ => None,
-        };
-        if let Some(done) = by_itself {
-            return done.unwrap_or_else(|mistake| {
-                output::tell(mistake.in_file(NAME));
-                ExitCode::FAILURE
-            });
+        match &self.command {
+            Some(Commands::Test { tests, filter }) => return filter.tried(|module| tests.run(module)),
+            Some(Commands::Explain { explain, filter }) => return filter.tried(|module| explain.run(module)),
+            Some(Commands::Replay { replay, filter }) => return filter.tried(|module| replay.run(module)),
+            _ => {}
         }
         let shows_lines = matches!(self.command, Some(Commands::Check { .. }));
         let (name, done) = done(self.command, self.options);
@@ -324,7 +329,7 @@ fn done(command: Option<Commands>, alone: Options) -> Done {
         Some(Commands::Schema { kind }) => of_program(kind.print()),
         Some(Commands::Completions { shell }) => of_program(manual::completions(shell, &mut Cli::command())),
         Some(Commands::Man { folder }) => of_program(manual::pages(Cli::command(), folder.as_deref())),
-        Some(Commands::Test { .. } | Commands::Explain { .. } | Commands::Other(_)) | None => {
+        Some(Commands::Test { .. } | Commands::Explain { .. } | Commands::Replay { .. } | Commands::Other(_)) | None => {
             of_demo(Demo::default(), &alone)
         }
     }
@@ -355,6 +360,17 @@ impl Options {
 }
 
 impl FilterFile {
+    /// What is done with the filter by a command with exit codes of its own.
+    fn tried(&self, act: impl FnOnce(&Module) -> ExitCode) -> ExitCode {
+        self.module().map_or_else(
+            |mistake| {
+                output::tell(mistake.in_file(NAME));
+                ExitCode::FAILURE
+            },
+            |module| act(&module),
+        )
+    }
+
     fn module(&self) -> Result<Module, Mistake> {
         let Some(file) = &self.component else {
             return Module::embedded()

@@ -16,7 +16,7 @@ use crate::output;
 use crate::settings::Mistake;
 use crate::settings::file::Occasion;
 use crate::settings::source::{Overrides, SettingsSource};
-use crate::subject::Subject;
+use crate::subject::{Subject, UnusableFile};
 
 /// What is wrong with the files, and not with the limits.
 const BAD_INPUT: u8 = 2;
@@ -71,14 +71,14 @@ impl LimitTests {
     ///
     /// # Errors
     /// It cannot be read, or the limits cannot.
-    fn run_file(&self, source: &SettingsSource, module: &Module) -> Result<TestTally, UnreadableTests> {
-        let of_file = |mistakes| UnreadableTests { file: source.name(), mistakes };
+    fn run_file(&self, source: &SettingsSource, module: &Module) -> Result<TestTally, UnusableFile> {
+        let of_file = |mistakes| UnusableFile { file: source.name(), mistakes };
         let bytes = source.read(Occasion::Start).map_err(|mistake| of_file(vec![mistake]))?;
         let file = TestsFile::parse(&bytes).map_err(|mistake| of_file(vec![mistake]))?;
         let WrittenTests { limits, tests } = file.read().map_err(of_file)?;
         let folder = source.file.parent().unwrap_or(Path::new(""));
         let of_limits = |mistakes| match limits.file(folder) {
-            Some(file) => UnreadableTests { file: file.display().to_string(), mistakes },
+            Some(file) => UnusableFile { file: file.display().to_string(), mistakes },
             None => of_file(file.placed(mistakes)),
         };
         let subject = match &limits {
@@ -132,21 +132,6 @@ impl TestTally {
         self.passed += other.passed;
         self.failed += other.failed;
         self.filtered_out += other.filtered_out;
-    }
-}
-
-/// A file that cannot be tested, or not be tested with.
-struct UnreadableTests {
-    file: String,
-    mistakes: Vec<Mistake>,
-}
-
-impl UnreadableTests {
-    fn tell(&self) {
-        for mistake in &self.mistakes {
-            output::tell(mistake.in_file(&self.file));
-            mistake.place.iter().for_each(|place| output::tell(&place.snippet));
-        }
     }
 }
 

@@ -14,6 +14,7 @@ mod memory;
 mod migrate;
 mod output;
 mod purge_order;
+mod replay;
 mod resource;
 mod settings;
 mod subject;

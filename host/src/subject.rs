@@ -7,11 +7,12 @@ use tokio::runtime::Handle;
 
 use crate::check;
 use crate::gateway::{Rehearsal, Serving, Workshop};
+use crate::output;
 use crate::resource::{self, PluginDocument, Resources};
 use crate::settings::document::Document;
 use crate::settings::file::Occasion;
 use crate::settings::source::SettingsSource;
-use crate::settings::{Mistake, Settings};
+use crate::settings::{FilterConfig, Mistake, Settings};
 
 /// Fields of a gateway's file that no filter's document has.
 const GATEWAYS: [&str; 6] = ["upstream", "upstreams", "routes", "filter", "decide", "listen"];
@@ -28,6 +29,15 @@ pub(crate) struct Subject {
     form: SubjectForm,
     /// What is not as it is where the limits are served, each a sentence.
     pub(crate) remarks: Vec<String>,
+    /// Whether they count in a Redis where they are served.
+    pub(crate) counts_in_redis: bool,
+}
+
+/// A file that nothing can be tried on, or with.
+pub(crate) struct UnusableFile {
+    /// As messages call it.
+    pub(crate) file: String,
+    pub(crate) mistakes: Vec<Mistake>,
 }
 
 /// What a file is.
@@ -38,6 +48,16 @@ enum SubjectForm {
     Document(Document),
     /// Resources, and which of them are plugins with a filter's document.
     Plugins(Resources, Vec<(usize, PluginDocument)>),
+}
+
+impl UnusableFile {
+    /// Tells what is wrong, with the lines where it stands.
+    pub(crate) fn tell(&self) {
+        for mistake in &self.mistakes {
+            output::tell(mistake.in_file(&self.file));
+            mistake.place.iter().for_each(|place| output::tell(&place.snippet));
+        }
+    }
 }
 
 impl Subject {
@@ -98,10 +118,12 @@ impl Subject {
 
     fn of_settings(written: Settings, form: SubjectForm) -> Self {
         let mut settings = written.clone();
-        let (filter, left_out) = settings.filter.take().map(|filter| filter.counting_inside()).unwrap_or_default();
+        let served = settings.filter.take();
+        let (filter, left_out) = served.clone().map(FilterConfig::counting_inside).unwrap_or_default();
+        let counts_in_redis = filter != served;
         settings.filter = filter;
         let remark = |path| format!("{path} is left out: it needs a Redis, and none is asked");
-        Self { written, settings, form, remarks: left_out.into_iter().map(remark).collect() }
+        Self { written, settings, form, remarks: left_out.into_iter().map(remark).collect(), counts_in_redis }
     }
 
     /// Whether requests find their routes in it.

@@ -10,11 +10,11 @@ use hyper::header::HeaderMap;
 use hyper::http::request::Parts;
 use hyper::http::response::Parts as ResponseParts;
 use slidegate::{
-    Coding, ConfigureError, Ending, HeaderEdit, Instance, Interest, Module, Moment, Origin, Pass, Piece, ResponseHead,
-    Step, StreamId, Trap, Wants, apply_edits,
+    Coding, Configuration, ConfigureError, Ending, HeaderEdit, Instance, Interest, LimitMet, Module, Moment, Origin,
+    Pass, Piece, ResponseHead, Step, StreamId, Trap, Wants, apply_edits,
 };
 
-use crate::gateway::admission::{self, Caller, FilteredRequest, RouteNames};
+use crate::gateway::admission::{self, Caller, FilteredRequest, RouteNames, Wishes};
 use crate::gateway::answer::{self, LocalReply};
 use crate::gateway::client::Endpoint;
 use crate::gateway::headers;
@@ -28,11 +28,13 @@ pub(crate) struct Rehearsal {
     routes: Routes,
     /// None: nothing is limited.
     instance: Option<Instance>,
+    configuration: Option<Configuration>,
     last_stream: StreamId,
     now: Moment,
 }
 
 /// A request, and what comes with it.
+#[derive(Clone)]
 pub(crate) struct RehearsedRequest {
     /// Its head. It needs a host, in its target or among its fields.
     pub(crate) parts: Parts,
@@ -68,6 +70,8 @@ pub(crate) struct RehearsedAnswer {
     pub(crate) by: AnsweredBy,
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
+    /// The name of its route; empty if it has none.
+    pub(crate) route: String,
     /// What the access log would say of it, as names and values.
     pub(crate) annotations: Vec<(String, String)>,
 }
@@ -86,20 +90,40 @@ impl RehearsedAnswer {
 }
 
 impl Rehearsal {
-    /// With windows that are empty.
+    /// With windows that are empty. What the filter says of its configuration is told by
+    /// [`configuration`](Self::configuration).
     ///
     /// # Errors
     /// The filter does not take it.
     pub(crate) fn new(settings: Settings, module: &Module, now: Moment) -> Result<Self, ConfigureError> {
         let endpoint = |upstream: &_| Arc::new(Endpoint::new(upstream, &settings.timeouts, 1));
         let routes = Routes::new(&settings.routes, settings.normalize_path, endpoint);
-        let mut instance = None;
+        let (mut instance, mut configuration) = (None, None);
         if let Some(filter) = &settings.filter {
             let mut fresh = Instance::new(module).map_err(ConfigureError::Trap)?;
-            fresh.configure(filter.document().to_string().as_bytes(), now)?;
+            configuration = Some(fresh.configure(filter.document().to_string().as_bytes(), now)?);
             instance = Some(fresh);
         }
-        Ok(Self { settings, routes, instance, last_stream: 0, now })
+        Ok(Self { settings, routes, instance, configuration, last_stream: 0, now })
+    }
+
+    /// What the filter answered to its configuration.
+    pub(crate) fn configuration(&self) -> Option<&Configuration> {
+        self.configuration.as_ref()
+    }
+
+    /// The limits that a request would be charged to at this moment, and how they stand. Nothing is charged.
+    ///
+    /// # Errors
+    /// The filter traps.
+    pub(crate) fn limits_met(&mut self, request: RehearsedRequest, now: Moment) -> Result<Vec<LimitMet>, String> {
+        self.pass_time(now)?;
+        let Ok(ReceivedRequest { view, .. }) = self.received(request) else { return Ok(Vec::new()) };
+        let Some(instance) = &mut self.instance else { return Ok(Vec::new()) };
+        self.last_stream += 1;
+        let explained = instance.explain(self.last_stream, view, &[], now).map_err(told)?;
+        let rules = explained.filters.into_iter().flat_map(|filter| filter.rules);
+        Ok(rules.flat_map(|rule| rule.limits).collect())
     }
 
     /// What becomes of a request at this moment, which is not before that of the request before.
@@ -113,22 +137,14 @@ impl Rehearsal {
         now: Moment,
     ) -> Result<RehearsedAnswer, String> {
         self.pass_time(now)?;
-        let RehearsedRequest { mut parts, client, is_secure, body, names } = request;
-        let is_grpc = headers::is_grpc(&parts.headers);
-        let admitted = match admission::admit(&parts, is_secure, self.settings.normalize_path) {
-            Ok(admitted) => admitted,
-            Err(refusal) => return Ok(gateway_answer(&refusal, is_grpc)),
+        let ReceivedRequest { view, wishes, body, is_grpc } = match self.received(request) {
+            Ok(received) => received,
+            Err(answer) => return Ok(answer),
         };
-        let route = self.routes.find(admitted.authority.host(), &admitted.path).cloned();
-        let caller = Caller { client, is_secure };
-        let wishes = admission::prepare(&mut parts, caller, &admitted.authority, &self.settings);
-        let (has_body, upgrade) = (!body.is_empty(), wishes.upgrade.clone());
-        let view = FilteredRequest::new(parts, admitted, caller, route, has_body, upgrade).called(names);
-        let view = Arc::new(view);
         let (decided, stream) = self.decide(&view, &body)?;
         let edits = match decided {
             FilterWord::Passes(edits) => edits,
-            FilterWord::Answered(response) => return Ok(self.filter_answer(stream, response, is_grpc)),
+            FilterWord::Answered(response) => return Ok(self.filter_answer(&view, stream, response, is_grpc)),
         };
         let (by, mut head, body) = match serving_route(&view, &wishes) {
             Ok(_) => {
@@ -143,13 +159,32 @@ impl Rehearsal {
         };
         apply_edits(&edits, &mut head.headers);
         if let Some(replaced) = self.show_response(stream, by, &mut head, &body)? {
-            return Ok(self.filter_answer(stream, replaced, is_grpc));
+            return Ok(self.filter_answer(&view, stream, replaced, is_grpc));
         }
         headers::remove_session_orders(&mut head.headers);
-        let answered =
-            RehearsedAnswer { by, status: head.status, headers: head.headers, annotations: self.annotations(stream) };
+        let answered = RehearsedAnswer {
+            by,
+            status: head.status,
+            headers: head.headers,
+            route: slidegate::Request::route_name(&*view).to_owned(),
+            annotations: self.annotations(stream),
+        };
         self.end(stream)?;
         Ok(answered)
+    }
+
+    /// A request as the filter sees it, or why it is none that is served.
+    fn received(&self, request: RehearsedRequest) -> Result<ReceivedRequest, RehearsedAnswer> {
+        let RehearsedRequest { mut parts, client, is_secure, body, names } = request;
+        let is_grpc = headers::is_grpc(&parts.headers);
+        let admitted = admission::admit(&parts, is_secure, self.settings.normalize_path)
+            .map_err(|refusal| gateway_answer(&refusal, is_grpc))?;
+        let route = self.routes.find(admitted.authority.host(), &admitted.path).cloned();
+        let caller = Caller { client, is_secure };
+        let wishes = admission::prepare(&mut parts, caller, &admitted.authority, &self.settings);
+        let (has_body, upgrade) = (!body.is_empty(), wishes.upgrade.clone());
+        let view = FilteredRequest::new(parts, admitted, caller, route, has_body, upgrade).called(names);
+        Ok(ReceivedRequest { view: Arc::new(view), wishes, body, is_grpc })
     }
 
     /// Wakes the filter at the times that it asked for.
@@ -235,6 +270,7 @@ impl Rehearsal {
 
     fn filter_answer(
         &mut self,
+        view: &FilteredRequest,
         stream: RehearsedStream,
         response: slidegate::Response,
         is_grpc: bool,
@@ -244,6 +280,7 @@ impl Rehearsal {
             by: AnsweredBy::Filter,
             status: head.status,
             headers: head.headers,
+            route: slidegate::Request::route_name(view).to_owned(),
             annotations: self.annotations(stream),
         }
     }
@@ -259,6 +296,14 @@ impl Rehearsal {
         instance.take_outcomes();
         Ok(())
     }
+}
+
+/// A request that counts as one.
+struct ReceivedRequest {
+    view: Arc<FilteredRequest>,
+    wishes: Wishes,
+    body: Bytes,
+    is_grpc: bool,
 }
 
 /// What the filter makes of a request.
@@ -290,6 +335,7 @@ fn gateway_answer(refusal: &LocalReply, is_grpc: bool) -> RehearsedAnswer {
         by: AnsweredBy::Gateway,
         status: head.status,
         headers: head.headers,
+        route: String::new(),
         annotations: vec![("details".to_owned(), refusal.details.to_owned())],
     }
 }

@@ -154,6 +154,23 @@ spec:
 }
 
 #[test]
+fn limits_behind_sessions_are_tested_without_a_redis() {
+    let tests = r#"filter:
+  filters:
+  - {session: {format: json, cookie: sid, key_prefix: "s:", fields: {user: x-user}, redis: {service_name: a.static}}}
+  - rule_name: users
+    rule_items: [{limit_by_per_session: user, limit_keys: [{key: "*", query_per_minute: 1}]}]
+  - {rule_name: all, global_threshold: {query_per_minute: 2}}
+tests:
+- name: nobody is known
+  steps: [{request: GET /, headers: {cookie: sid=a}, times: 3, expect: {pass: 2, by: all}}]
+"#;
+    let (code, out, errors) = Files::new().test(tests, &[]);
+    assert_eq!(code, 0, "{out}{errors}");
+    assert!(errors.contains("finds no session: no Redis is asked for one"), "{errors}");
+}
+
+#[test]
 fn the_schema_knows_the_fields() {
     let (code, out, _) = told(&run(&["schema", "--kind", "test"]));
     let schema: Value = serde_json::from_str(&out).expect("a schema");

@@ -119,11 +119,10 @@ impl Subject {
     fn of_settings(written: Settings, form: SubjectForm) -> Self {
         let mut settings = written.clone();
         let served = settings.filter.take();
-        let (filter, left_out) = served.clone().map(FilterConfig::counting_inside).unwrap_or_default();
+        let (filter, remarks) = served.clone().map(FilterConfig::counting_inside).unwrap_or_default();
         let counts_in_redis = filter != served;
         settings.filter = filter;
-        let remark = |path| format!("{path} is left out: it needs a Redis, and none is asked");
-        Self { written, settings, form, remarks: left_out.into_iter().map(remark).collect(), counts_in_redis }
+        Self { written, settings, form, remarks, counts_in_redis }
     }
 
     /// Whether requests find their routes in it.

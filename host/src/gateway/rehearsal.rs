@@ -1,5 +1,6 @@
 //! What would become of requests: their way through the gateway, by its own checks, routes and filter, without sockets
-//! and on a clock that whoever asks brings. No Redis is asked: the filter keeps all its windows itself.
+//! and on a clock that whoever asks brings. No Redis is asked: the filter keeps all its windows itself, and whatever
+//! else it looks for in one is not there.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,8 +11,8 @@ use hyper::header::HeaderMap;
 use hyper::http::request::Parts;
 use hyper::http::response::Parts as ResponseParts;
 use slidegate::{
-    Coding, Configuration, ConfigureError, Ending, HeaderEdit, Instance, Interest, LimitMet, Module, Moment, Origin,
-    Pass, Piece, ResponseHead, Step, StreamId, Trap, Wants, apply_edits,
+    Call, CallReply, Coding, Configuration, ConfigureError, Ending, HeaderEdit, Instance, Interest, LimitMet, Module,
+    Moment, Origin, Outcome, Pass, Piece, Reply, ResponseHead, Step, StreamId, Trap, Value, Wants, apply_edits,
 };
 
 use crate::gateway::admission::{self, Caller, FilteredRequest, RouteNames, Wishes};
@@ -233,7 +234,7 @@ impl Rehearsal {
                         RehearsedStream { id: Some(stream), wants: Wants::default() },
                     ));
                 }
-                Step::Wait => return Err(waits()),
+                Step::Wait => step = Some(empty_replies(instance, stream, self.now)?),
             }
         }
         Ok((FilterWord::Passes(edits), RehearsedStream { id: Some(stream), wants }))
@@ -319,6 +320,22 @@ enum FilterWord {
 struct RehearsedStream {
     id: Option<StreamId>,
     wants: Wants,
+}
+
+/// What becomes of a stream that waits for a Redis in which there is nothing, as a session that is looked for.
+fn empty_replies(instance: &mut Instance, stream: StreamId, now: Moment) -> Result<Step, String> {
+    let empty = |call: Call| CallReply { call: call.id, reply: Ok(Reply::Single(Value::Nil)) };
+    let replies: Vec<CallReply> = instance.take_calls().into_iter().map(empty).collect();
+    if replies.is_empty() {
+        return Err(waits());
+    }
+    instance.on_redis_replies(replies, now).map_err(told)?;
+    let outcome = instance.take_outcomes().into_iter().find(|(settled, _)| *settled == stream);
+    Ok(match outcome {
+        Some((_, Outcome::Pass(pass))) => Step::Pass(pass),
+        Some((_, Outcome::Respond(response))) => Step::Respond(response),
+        None => Step::Wait,
+    })
 }
 
 fn told(trap: Trap) -> String {

@@ -64,25 +64,29 @@ impl FilterConfig {
         self
     }
 
-    /// The same with all windows inside the filter, for whoever asks no Redis; and the paths of what is left out, as it
-    /// cannot be without one: sessions, cookies and responses that are kept there. None if that is all.
+    /// The same with all windows inside the filter, for whoever asks no Redis; and what that changes, in sentences.
+    /// Responses and cookies that are kept in one are left out; none is left if that is all. Sessions in one stay, as
+    /// limits behind them name their fields.
     pub(crate) fn counting_inside(mut self) -> (Option<Self>, Vec<String>) {
-        let stands_in_redis = |filter: &Value| {
-            let is_kept = |session: &Value| !is_signed(session);
-            let kept = |field: &str| filter.get(field).is_some_and(Value::is_object);
-            filter.get("session").filter(|session| session.is_object()).is_some_and(is_kept)
-                || kept("cookie_vault")
-                || kept("cache")
+        let is_left_out = |filter: &Value| ["cookie_vault", "cache"].iter().any(|kept| filter.get(kept).is_some());
+        let is_empty = |filter: &Value| filter.get("session").is_some_and(|session| !is_signed(session));
+        let change = |(path, filter): (String, &Value)| match () {
+            () if is_left_out(filter) => Some(format!("{path} is left out: it needs a Redis, and none is asked")),
+            () if is_empty(filter) => Some(format!("{path} finds no session: no Redis is asked for one")),
+            () => None,
         };
-        let left_out: Vec<String> =
-            self.each().into_iter().filter(|(_, filter)| stands_in_redis(filter)).map(|(path, _)| path).collect();
-        let is_rest = left_out.len() < self.each().len();
+        let changes = self.each().into_iter().filter_map(change).collect();
+        let is_rest = self.each().iter().any(|(_, filter)| !is_left_out(filter));
         let document = Arc::make_mut(&mut self.document);
         if let Some(filters) = document.get_mut(FILTERS).and_then(Value::as_array_mut) {
-            filters.retain(|filter| !stands_in_redis(filter));
+            filters.retain(|filter| !is_left_out(filter));
         }
-        each_policy(document, &mut |policy| drop(policy.remove(REDIS)));
-        (is_rest.then_some(self), left_out)
+        each_policy(document, &mut |policy| {
+            if policy.contains_key("rule_name") {
+                policy.remove(REDIS);
+            }
+        });
+        (is_rest.then_some(self), changes)
     }
 
     /// Those of a file whose other parts cannot be read, which may have both fields. `counts_in_redis`: one Redis is
@@ -325,18 +329,24 @@ mod tests {
     fn without_a_redis_limits_count_inside_and_what_is_kept_there_is_left_out() {
         let redis = json!({"service_name": "redis"});
         let of = |document: Value, field| FilterConfig { document: Arc::new(document), field }.counting_inside();
-        let (limits, left_out) =
+        let (limits, changes) =
             of(json!({"rule_name": "a", "redis": redis, "_rules_": [{"rule_name": "b", "redis": redis}]}), FILTER);
         let expected = json!({"rule_name": "a", "_rules_": [{"rule_name": "b"}]});
-        assert_eq!((limits.map(|limits| limits.document), left_out), (Some(Arc::new(expected)), Vec::new()));
-        let session = json!({"session": {"format": "signed-flask", "secret": "s"}});
-        let list = json!({"filters": [{"cache": {"redis": redis}}, session, {"rule_name": "c", "redis": redis},
-            {"session": {"format": "php", "redis": redis}}]});
-        let (limits, left_out) = of(list, FILTERS);
-        let expected = json!({"filters": [session, {"rule_name": "c"}]});
+        assert_eq!((limits.map(|limits| limits.document), changes), (Some(Arc::new(expected)), Vec::new()));
+        let signed = json!({"session": {"format": "signed-flask", "secret": "s"}});
+        let kept = json!({"session": {"format": "php", "redis": redis}});
+        let list = json!({"filters": [{"cache": {"redis": redis}}, signed, {"rule_name": "c", "redis": redis}, kept]});
+        let (limits, changes) = of(list, FILTERS);
+        let expected = json!({"filters": [signed, {"rule_name": "c"}, kept]});
         assert_eq!(limits.map(|limits| limits.document), Some(Arc::new(expected)));
-        assert_eq!(left_out, ["filters[0]", "filters[3]"]);
-        assert_eq!(of(json!({"cookie_vault": {"cookies": "a"}}), FILTER), (None, vec!["filter".to_owned()]));
+        assert_eq!(
+            changes,
+            [
+                "filters[0] is left out: it needs a Redis, and none is asked",
+                "filters[3] finds no session: no Redis is asked for one"
+            ]
+        );
+        assert_eq!(of(json!({"cookie_vault": {"cookies": "a"}}), FILTER).0, None);
     }
 
     #[test]

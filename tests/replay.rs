@@ -322,4 +322,8 @@ fn too_many_refusals_end_with_three_and_other_limits_may_be_compared() {
     assert!(page.contains("80.00 %") && !page.contains("http:") && !page.contains("<script"), "{page}");
     let (_, out, _) = replay(A_MINUTE, log.as_bytes(), &["--by", "minute", "-o", "csv"]);
     assert_eq!(out, "minute,requests,refused\n\"2026-12-01T03:00:00Z\",10,8\n");
+    let later = combined(0, "/a") + &log.replace("03:00", "03:09");
+    let (_, out, _) = replay(A_MINUTE, later.as_bytes(), &["--by", "minute", "-o", "csv"]);
+    let expected = "minute,requests,refused\n\"2026-12-01T03:00:00Z\",1,0\n\"2026-12-01T03:09:00Z\",10,8\n";
+    assert_eq!(out, expected);
 }

@@ -211,6 +211,7 @@ impl LogReplay {
             logs: &logs,
             kind: kind.as_deref().unwrap_or_default(),
             by: self.by.name(),
+            is_in_order: self.by == GroupedBy::Minute,
             is_of_refused: matches!(self.by, GroupedBy::Rule | GroupedBy::Key),
             against: against.as_deref(),
             counts: &counts,

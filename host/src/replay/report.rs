@@ -29,6 +29,8 @@ pub(super) struct ReplayReport<'r> {
     /// Which logs they are.
     pub(super) kind: &'r str,
     pub(super) by: &'r str,
+    /// Whether groups stand in the order of their names, as times do.
+    pub(super) is_in_order: bool,
     /// Whether groups are only of requests that are refused: then they are shares of all requests.
     pub(super) is_of_refused: bool,
     /// What the verdicts are compared with.
@@ -39,9 +41,12 @@ pub(super) struct ReplayReport<'r> {
 }
 
 impl ReplayReport<'_> {
-    /// The groups, those of whom most are refused first.
+    /// The groups in their order, or those of whom most are refused first.
     pub(super) fn groups(&self) -> Vec<(&str, GroupCounts)> {
         let mut groups = self.counts.ranked();
+        if self.is_in_order {
+            groups.sort_by_key(|(name, _)| *name);
+        }
         if self.is_of_refused {
             groups.iter_mut().for_each(|(_, group)| group.requests = self.counts.requests);
         }

@@ -329,9 +329,8 @@ fn done(command: Option<Commands>, alone: Options) -> Done {
         Some(Commands::Schema { kind }) => of_program(kind.print()),
         Some(Commands::Completions { shell }) => of_program(manual::completions(shell, &mut Cli::command())),
         Some(Commands::Man { folder }) => of_program(manual::pages(Cli::command(), folder.as_deref())),
-        Some(Commands::Test { .. } | Commands::Explain { .. } | Commands::Replay { .. } | Commands::Other(_)) | None => {
-            of_demo(Demo::default(), &alone)
-        }
+        Some(Commands::Test { .. } | Commands::Explain { .. } | Commands::Replay { .. } | Commands::Other(_))
+        | None => of_demo(Demo::default(), &alone),
     }
 }
 

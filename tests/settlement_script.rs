@@ -172,16 +172,41 @@ fn a_key_of_which_all_is_given_back_is_gone_and_one_that_stays_expires() {
 }
 
 #[test]
-fn a_slot_that_is_very_many_pages_away_keeps_what_it_holds() {
+fn of_a_window_of_very_many_slots_those_far_back_keep_what_they_hold() {
     let server = RedisServer::start();
     let mut redis = windows(&server);
-    let key = b"slidegate:{c}:60".to_vec();
-    admitted(&mut redis, &key, 400);
-    let give_back = |redis: &mut RedisWindows, number: u64| {
-        redis.refund(std::slice::from_ref(&key), &[refund(TODAY_US + 1_000 * number, 1)], Some(TODAY_US + 400_000))[0]
-    };
-    assert_eq!([399, 398, 300, 200].map(|number| give_back(&mut redis, number)), [1; 4]);
-    assert_eq!([0, 50].map(|number| give_back(&mut redis, number)), [0; 2]);
+    for admissions in (0..12).chain(88..112).chain([127, 255, 600]) {
+        let key = format!("slidegate:{{c}}:{admissions}:60").into_bytes();
+        let charge = admitted(&mut redis, &key, admissions);
+        let mut held = 10 * admissions;
+        for number in 0..admissions {
+            let refund = refund(TODAY_US + 1_000 * number, 1);
+            let given = redis.refund(std::slice::from_ref(&key), &[refund], Some(TODAY_US + 700_000))[0];
+            held -= given;
+            let followed_by = admissions - 1 - number;
+            // A page has up to four slots, and the newest may have one.
+            match (admissions, followed_by) {
+                (..=100, _) | (_, ..=68) => assert_eq!(given, 1, "{admissions} with {followed_by} later"),
+                (109.., 72..) => assert_eq!(given, 0, "{admissions} with {followed_by} later"),
+                _ => {}
+            }
+        }
+        let remaining = redis.decide(&[key], &[charge], TODAY_US + 700_000).standings[0].remaining;
+        assert_eq!(remaining, 100_000 - 10 - held, "{admissions}");
+    }
+}
+
+#[test]
+fn what_is_kept_is_never_over_and_leaves_with_the_window() {
+    let server = RedisServer::start();
+    let mut redis = windows(&server);
+    let key = b"slidegate:{e}:60".to_vec();
+    let charge = Charge { limit: 2_000, ..admitted(&mut redis, &key, 200) };
+    let oldest = refund(TODAY_US, 10);
+    assert_eq!(redis.refund(std::slice::from_ref(&key), &[oldest], Some(TODAY_US + 300_000)), [0]);
+    let decision = redis.decide(std::slice::from_ref(&key), &[charge], TODAY_US + 300_000);
+    assert!(!decision.admitted, "200 of 10 are held");
+    assert!(redis.decide(&[key], &[charge], TODAY_US + 60 * SECOND_US + 1).admitted, "the oldest has left");
 }
 
 #[test]

@@ -24,7 +24,7 @@ const WINDOW_US: u64 = 64_000_000;
 const SLOT_US: u64 = 1_000_000;
 const SLOTS: u64 = 64;
 
-/// An exact window has a slot for each request. So many of them are looked at for a settlement.
+/// An exact window has a slot for each request. So many are more than are looked at for a settlement.
 const EXACT_SLOTS: u64 = 256;
 
 /// The newest slot begins then.
@@ -59,7 +59,7 @@ pub(super) fn measure(connection: &mut Connection, effort: &Effort) -> Table {
         &[SettlementLoad::Admission][..],
         &[0, 1, 8, 24, 48, 63].map(SettlementLoad::GiveBack),
         &[SettlementLoad::Spend, SettlementLoad::Together, SettlementLoad::AdmissionExact],
-        &[0, 1, 8, 63, 127, 255].map(SettlementLoad::GiveBackExact),
+        &[0, 1, 8, 16, 68, 70, 127, 255].map(SettlementLoad::GiveBackExact),
     ]
     .concat();
     let mut cpu_us = vec![Vec::new(); all.len()];
@@ -74,10 +74,10 @@ pub(super) fn measure(connection: &mut Connection, effort: &Effort) -> Table {
     let note = format!(
         "Microseconds of CPU of Redis' main thread, as above, for each settlement that goes alone, in a window of \
          {SLOTS} slots; medians of {rounds} rounds of {}, in turns, and of the rounds' ratios. Settlements go with the \
-         next admission where one comes within 50 ms. To reach: 2 in the newest slot, 8 anywhere in so many slots. An \
+         next admission where one comes within 50 ms. To reach: 2 in the newest slot, 8 anywhere. An \
          exact window of more tokens than 100, which only `precision: exact` asks for, has a slot for each request, \
-         here {EXACT_SLOTS}; what was reserved before that is not given back. What comes behind an admission to it is \
-         measured against that, which begins a slot each time.",
+         here {EXACT_SLOTS}; of so many, what was reserved more than 68 to 71 requests before is looked for, and not \
+         given back. What comes behind an admission to it is measured against that, which begins a slot each time.",
         thousands(count as u64)
     );
     let mut table = Table::new("CPU of Redis per settlement", note, &["what", "µs", "÷ admission"]);

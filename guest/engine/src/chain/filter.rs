@@ -19,7 +19,7 @@ use crate::{
     telemetry::Telemetry,
     turn::{NotedVerdict, Turn},
     wants::{ResponseView, StreamEnd},
-    window::script::Batch,
+    window::settle::SettledBatch,
 };
 
 /// A configured filter.
@@ -54,7 +54,7 @@ enum Question {
 /// What Redis answers.
 #[derive(Debug)]
 pub(super) enum Answer {
-    Limiter(Batch),
+    Limiter(SettledBatch),
     Session(SessionAnswer),
     Vault(VaultAnswer),
     Cache(Box<CacheAnswer>),
@@ -379,7 +379,7 @@ impl Ask for Asked {
 
 impl Answer {
     #[inline]
-    fn batch(self) -> Option<Batch> {
+    fn batch(self) -> Option<SettledBatch> {
         if let Answer::Limiter(batch) = self { Some(batch) } else { None }
     }
 

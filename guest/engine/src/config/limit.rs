@@ -27,8 +27,9 @@ const SLOTS_DEFAULT: u64 = 64;
 /// Up to this limit every admission may have a member of its own.
 const EXACT_LIMIT_MAX: u64 = 100;
 const SECOND_US: u64 = 1_000_000;
-/// So many slots the script looks for the one that something is to be given back to: 64 members of four.
-const REFUNDED_SLOTS: u64 = 256;
+/// Of an exact window that may have more slots than [`EXACT_LIMIT_MAX`], so many are surely looked at for the one that
+/// something is to be given back to: 18 members of four, of which the newest may have less.
+const REFUNDED_SLOTS: u64 = 68;
 
 /// `precision`: how finely a window slides.
 #[derive(Clone, Copy)]
@@ -111,12 +112,12 @@ pub(super) fn read(reader: &mut Reader, fields: &Fields<'_>, inherited: Precisio
                             limit.div_ceil(4)
                         ),
                     );
-                    if unit == LimitUnit::Tokens && limit > REFUNDED_SLOTS {
+                    if unit == LimitUnit::Tokens {
                         reader.warn(
                             fields.at(name),
                             format_args!(
-                                "with `exact` a request that {REFUNDED_SLOTS} others followed gives nothing back of \
-                                 what it did not need"
+                                "with `exact` a request that more than {REFUNDED_SLOTS} others followed may give \
+                                 nothing back of what it did not need"
                             ),
                         );
                     }

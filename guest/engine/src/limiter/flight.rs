@@ -20,7 +20,7 @@ use crate::{
     streams::{WAITER_BYTES, Waiter},
     telemetry::{Saved, Tally},
     wants::Wants,
-    window::{Decision, Retry, Standing, script::Batch},
+    window::{Decision, Retry, Standing, settle::SettledBatch},
 };
 
 impl Limiter {
@@ -143,9 +143,11 @@ impl Limiter {
 
     /// Redis decided on a call.
     #[inline]
-    fn answer(&mut self, service: u32, call: &ChargeQuestion, answered: &Answered<Batch>, turn: &mut Turn<'_>) {
-        let Answered { answer: batch, left_ns, .. } = answered;
+    fn answer(&mut self, service: u32, call: &ChargeQuestion, answered: &Answered<SettledBatch>, turn: &mut Turn<'_>) {
+        let Answered { answer: settled, left_ns, .. } = answered;
+        let batch = &settled.batch;
         free(call, turn);
+        call.keep(settled, turn.telemetry);
         if call.waiters.is_empty() {
             return;
         }

@@ -11,8 +11,8 @@ use crate::{
     streams::Waiter,
     telemetry::Telemetry,
     window::{
-        script::{self, Batch, Script},
-        settle::{self, SettleScript},
+        script::{self, Script},
+        settle::{self, SettleScript, SettledBatch},
     },
 };
 
@@ -93,6 +93,16 @@ impl ChargeQuestion {
         }
     }
 
+    /// Of what it was to settle, this may stay as it was charged, as its slots were not found.
+    #[inline]
+    pub(super) fn keep(&self, settled: &SettledBatch, telemetry: &mut Telemetry) {
+        let Some(pending) = &self.settlement else { return };
+        let kept = pending.settlement.kept(settled).min(pending.requests);
+        if kept > 0 {
+            telemetry.settlements_lost(pending.policy, kept);
+        }
+    }
+
     /// For how many requests it asks.
     #[inline]
     pub(super) fn units(&self) -> u64 {
@@ -111,7 +121,7 @@ impl ChargeQuestion {
 }
 
 impl Ask for ChargeQuestion {
-    type Answer = Batch;
+    type Answer = SettledBatch;
 
     #[inline]
     fn command(&self, form: Form, command: &mut Command) {
@@ -125,18 +135,15 @@ impl Ask for ChargeQuestion {
     }
 
     #[inline]
-    fn read(&self, reply: &mut Reply) -> Option<Batch> {
+    fn read(&self, reply: &mut Reply) -> Option<SettledBatch> {
         match &self.settlement {
-            None => script::batch(reply, &self.plan.charges, self.units()),
-            Some(pending) => {
-                let settled = settle::settled(reply, &pending.settlement, &self.plan.charges, self.units());
-                settled.map(|settled| settled.batch)
-            }
+            None => script::batch(reply, &self.plan.charges, self.units()).map(SettledBatch::from),
+            Some(pending) => settle::settled(reply, &pending.settlement, &self.plan.charges, self.units()),
         }
     }
 
     #[inline]
-    fn clock_us(batch: &Batch) -> Option<u64> {
-        Some(batch.now_us)
+    fn clock_us(settled: &SettledBatch) -> Option<u64> {
+        Some(settled.batch.now_us)
     }
 }

@@ -83,8 +83,8 @@ const RESERVATIONS: MetricDescription = (
 const SETTLEMENTS_LOST: MetricDescription = (
     MetricKind::Counter,
     "slidegate_token_settlements_lost_total",
-    "Answers of which it is not known that their tokens were settled: what was reserved may stay until it leaves the \
-     window, by rule name",
+    "Answers of which it is not known that their tokens were settled, or that too many followed in an exact \
+     window: what was reserved may stay until it leaves the window, by rule name",
 );
 const TOKENS: MetricDescription =
     (MetricKind::Counter, "slidegate_tokens_charged_total", "Tokens that answers were charged, by rule name");

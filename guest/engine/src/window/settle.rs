@@ -108,6 +108,14 @@ impl Settlement {
         refunded.chain(self.charges.iter().map(|charge| charge.window_us)).max().unwrap_or_default()
     }
 
+    /// Of how many refunds nothing was given back although they are in their windows: in Redis their slots stand too
+    /// far back, or are there no more.
+    pub fn kept(&self, settled: &SettledBatch) -> u64 {
+        let is_in_window = |refund: &Refund| settled.batch.now_us <= refund.at_us.saturating_add(refund.window_us);
+        let given = self.refunds.iter().zip(&settled.given_back);
+        given.filter(|(refund, given)| **given == 0 && is_in_window(refund)).count() as u64
+    }
+
     /// How many windows it has to do with, one that comes twice twice.
     pub fn len(&self) -> usize {
         self.refunds.len() + self.charges.len()
@@ -121,6 +129,15 @@ impl Settlement {
     /// Bytes of all its keys.
     pub fn key_bytes(&self) -> usize {
         self.refunded.iter().chain(&self.charged).map(Vec::len).sum()
+    }
+}
+
+// === impl SettledBatch ===
+
+impl From<Batch> for SettledBatch {
+    /// With a question of which nothing was settled.
+    fn from(batch: Batch) -> Self {
+        SettledBatch { batch, given_back: Vec::new() }
     }
 }
 
@@ -233,5 +250,16 @@ mod tests {
             assert_eq!(settled(&doubles(wrong), &settlement, &[CHARGE], 1), None, "{wrong:?}");
         }
         assert_eq!(settled(&Reply::Single(Value::Nil), &settlement, &[], 0), None);
+    }
+
+    #[test]
+    fn a_refund_is_kept_of_which_nothing_comes_back_in_its_window() {
+        let mut settlement = Settlement::default();
+        (1..=3).for_each(|at_us| settlement.give_back(b"a", Refund { at_us, ..REFUND }));
+        let kept = |now_us, given_back: [u64; 3]| {
+            let batch = Batch { admitted: 0, now_us, limits: vec![] };
+            settlement.kept(&SettledBatch { batch, given_back: given_back.to_vec() })
+        };
+        assert_eq!([kept(9, [0, 5, 0]), kept(62, [0, 0, 0]), kept(64, [0, 0, 0])], [2, 2, 0]);
     }
 }

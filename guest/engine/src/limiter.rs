@@ -15,6 +15,7 @@ mod reserved_limit;
 mod settled;
 mod settlements;
 mod settling;
+mod text_scale;
 mod tokens;
 mod top_up;
 mod unread;

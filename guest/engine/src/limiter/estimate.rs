@@ -3,6 +3,7 @@
 use alloc::{collections::BTreeMap, vec::Vec};
 use core::mem;
 
+use super::text_scale::TextScale;
 use crate::{
     body::BodyPiece,
     name::hash,
@@ -23,7 +24,7 @@ const CLAIMED_MAX: u64 = 64 << 10;
 const KEYS_MAX: usize = 16_384;
 
 /// An answer's share of the mean, once there were so many.
-const SHARE: u64 = 8;
+const SHARE: u8 = 8;
 
 /// What answers of keys took, beyond what their requests' bodies let expect.
 ///
@@ -39,21 +40,33 @@ pub(super) struct OutputMeans {
 struct OutputMean {
     tokens: u64,
     /// How many answers it is of, the first guess among them, up to [`SHARE`].
-    answers: u64,
+    answers: u8,
+    scale: TextScale,
 }
 
 impl OutputMeans {
     /// What the next answer will take.
     pub(super) fn of(&self, key: &[u8]) -> u64 {
-        let key = hash(key);
-        self.newer.get(&key).or_else(|| self.older.get(&key)).map_or(FIRST, |mean| mean.tokens.max(FIRST))
+        self.find(hash(key)).map_or(FIRST, |mean| mean.tokens.max(FIRST))
     }
 
-    /// An answer took so many.
-    pub(super) fn learn(&mut self, key: &[u8], tokens: u64) {
+    /// What its text is to be taken for.
+    pub(super) fn scale_of(&self, key: &[u8]) -> TextScale {
+        self.find(hash(key)).map_or_else(TextScale::default, |mean| mean.scale)
+    }
+
+    fn find(&self, key: u64) -> Option<&OutputMean> {
+        self.newer.get(&key).or_else(|| self.older.get(&key))
+    }
+
+    /// An answer took so many. `text`: how many tokens its text looked like, and was told to be, if both is known.
+    pub(super) fn learn(&mut self, key: &[u8], tokens: u64, text: Option<(u64, u64)>) {
         let key = hash(key);
-        let known = self.newer.get(&key).or_else(|| self.older.get(&key));
-        let OutputMean { tokens: mean, answers } = known.copied().unwrap_or(OutputMean { tokens: FIRST, answers: 1 });
+        let first = OutputMean { tokens: FIRST, answers: 1, scale: TextScale::default() };
+        let OutputMean { tokens: mean, answers, mut scale } = self.find(key).copied().unwrap_or(first);
+        if let Some((seen, told)) = text {
+            scale.learn(seen, told);
+        }
         let answers = (answers + 1).min(SHARE);
         let sum = u128::from(mean) * u128::from(answers - 1) + u128::from(tokens);
         // Rounded up, so that a mean never stays below what all answers take.
@@ -61,7 +74,7 @@ impl OutputMeans {
         if self.newer.len() >= KEYS_MAX / 2 {
             self.older = mem::take(&mut self.newer);
         }
-        self.newer.insert(key, OutputMean { tokens, answers });
+        self.newer.insert(key, OutputMean { tokens, answers, scale });
     }
 }
 
@@ -195,13 +208,13 @@ mod tests {
     fn a_mean_begins_with_a_guess_and_follows_what_comes() {
         let mut means = OutputMeans::default();
         assert_eq!(means.of(b"a"), FIRST);
-        means.learn(b"a", 1_000);
+        means.learn(b"a", 1_000, None);
         assert_eq!((means.of(b"a"), means.of(b"b")), (628, FIRST));
-        (0..100).for_each(|_| means.learn(b"a", 1_000));
+        (0..100).for_each(|_| means.learn(b"a", 1_000, None));
         assert_eq!(means.of(b"a"), 1_000);
-        (0..100).for_each(|_| means.learn(b"a", 0));
+        (0..100).for_each(|_| means.learn(b"a", 0, None));
         assert_eq!(means.of(b"a"), FIRST, "never less");
-        means.learn(b"a", u64::MAX);
+        means.learn(b"a", u64::MAX, None);
         assert!(means.of(b"a") >= u64::MAX / 8);
     }
 
@@ -209,11 +222,12 @@ mod tests {
     fn so_many_keys_are_known() {
         let mut means = OutputMeans::default();
         for key in 0..3 * KEYS_MAX as u64 {
-            means.learn(&key.to_be_bytes(), 900);
-            means.learn(b"used", 900);
+            means.learn(&key.to_be_bytes(), 900, None);
+            means.learn(b"used", 900, Some((100, 200)));
             assert!(means.newer.len() + means.older.len() <= KEYS_MAX);
         }
-        assert_eq!(means.of(b"used"), 900);
+        assert_eq!((means.of(b"used"), means.scale_of(b"used").of(100)), (900, 200));
         assert_eq!(means.of(&0_u64.to_be_bytes()), FIRST, "long forgotten");
+        assert_eq!(size_of::<(u64, OutputMean)>(), 24);
     }
 }

@@ -2,7 +2,7 @@
 
 use alloc::{boxed::Box, vec::Vec};
 
-use super::{cutting::Cutting, estimate::RequestSeen, reserved_limit::ReservedLimit};
+use super::{cutting::Cutting, estimate::RequestSeen, reserved_limit::ReservedLimit, text_scale::TextScale};
 use crate::{
     body::{BodyCoding, BodyPiece, Interest},
     memory_budget::MemoryBudget,
@@ -222,12 +222,18 @@ impl Reservation {
         self.answer == AnswerSeen::Charged && self.usage.usage().is_some() && !self.ended_early()
     }
 
+    /// How many tokens the answer's text looks like, and how many it has told that to be. None: that is not known.
+    pub(super) fn told_text(&self) -> Option<(u64, u64)> {
+        Some((self.usage.covered()?, self.usage.usage()?.output))
+    }
+
     /// What a stream is charged by these terms, for which so much was reserved, now that it has ended so. None: nobody
-    /// will know how it ends.
-    pub(super) fn spent(&self, ending: Option<StreamEnd>, terms: &TokenTerms, reserved: u64) -> u64 {
+    /// will know how it ends. `scale`: what its text is taken for.
+    pub(super) fn spent(&self, ending: Option<StreamEnd>, terms: &TokenTerms, reserved: u64, scale: TextScale) -> u64 {
+        let seen_charge = || self.seen_charge(terms, scale);
         match (self.answer, ending) {
             // Of the request, what came got to the model.
-            (AnswerSeen::Late, Some(_)) => self.seen_charge(terms),
+            (AnswerSeen::Late, Some(_)) => seen_charge(),
             (AnswerSeen::Free, _)
             | (_, Some(StreamEnd::Answered))
             | (AnswerSeen::None, Some(StreamEnd::Upstream | StreamEnd::Whole)) => 0,
@@ -235,32 +241,33 @@ impl Reservation {
             (AnswerSeen::Charged, Some(StreamEnd::Whole)) if self.is_unread() && reserved > 0 => {
                 self.usage.usage().map_or(0, |usage| terms.charge.of(&usage)).max(reserved)
             }
-            (AnswerSeen::Charged, Some(_)) if self.is_unread() => self.seen_charge(terms).max(reserved),
+            (AnswerSeen::Charged, Some(_)) if self.is_unread() => seen_charge().max(reserved),
             // It goes on, and may take what was reserved.
-            (_, None) => self.seen_charge(terms).max(reserved),
+            (_, None) => seen_charge().max(reserved),
             // Whoever leaves has had what came so far, and the model has read the request.
-            (_, Some(StreamEnd::Client)) | (AnswerSeen::Charged, Some(StreamEnd::Upstream)) => self.seen_charge(terms),
-            (AnswerSeen::Charged, Some(StreamEnd::Whole)) if self.ended_early() => self.seen_charge(terms),
+            (_, Some(StreamEnd::Client)) | (AnswerSeen::Charged, Some(StreamEnd::Upstream)) => seen_charge(),
+            (AnswerSeen::Charged, Some(StreamEnd::Whole)) if self.ended_early() => seen_charge(),
             (AnswerSeen::Charged, Some(StreamEnd::Whole)) => match (self.usage.usage(), terms.on_missing_usage) {
                 (Some(usage), _) => terms.charge.of(&usage),
-                (None, _) if self.cutting.as_ref().is_some_and(|cutting| cutting.is_cut()) => self.seen_charge(terms),
+                (None, _) if self.cutting.as_ref().is_some_and(|cutting| cutting.is_cut()) => seen_charge(),
                 // Who sends a model nothing asks it for nothing.
                 (None, _) if !self.request.has_come() => 0,
                 (None, OnMissingUsage::Nothing) => 0,
-                (None, OnMissingUsage::Estimate) => self.seen_charge(terms),
+                (None, OnMissingUsage::Estimate) => seen_charge(),
                 (None, OnMissingUsage::Reserved) => reserved,
             },
         }
     }
 
     /// What the answer is charged by these terms as far as it has come.
-    pub(super) fn seen_charge(&self, terms: &TokenTerms) -> u64 {
-        terms.charge.of(&self.seen(self.usage.usage()))
+    pub(super) fn seen_charge(&self, terms: &TokenTerms, scale: TextScale) -> u64 {
+        terms.charge.of(&self.seen(self.usage.usage(), scale))
     }
 
-    /// How many tokens it has come to.
+    /// How many tokens it has come to, by the limit of which it is the most.
     pub(super) fn seen_output(&self) -> u64 {
-        self.seen(self.usage.usage()).output
+        let outputs = self.limits.iter().map(|limit| self.seen(self.usage.usage(), limit.scale).output);
+        outputs.max().unwrap_or_default()
     }
 
     /// Whether its client got the end of the answer before the model told it.
@@ -270,9 +277,9 @@ impl Reservation {
 
     /// What an answer took at least that has come so far: what was told of it, and what its text looks like that came
     /// since.
-    fn seen(&self, told: Option<Usage>) -> Usage {
+    fn seen(&self, told: Option<Usage>, scale: TextScale) -> Usage {
         let input = self.request.tokens();
-        let text = self.usage.spoken().tokens().saturating_add(self.unread.div_ceil(BYTES_PER_TOKEN));
+        let text = scale.of(self.usage.spoken().tokens()).saturating_add(self.unread.div_ceil(BYTES_PER_TOKEN));
         let told = told.unwrap_or(Usage { input, stock: input, ..Usage::default() });
         Usage { output: told.output.saturating_add(text), stock: told.stock.saturating_add(text), ..told }
     }

@@ -2,6 +2,7 @@
 
 use alloc::{boxed::Box, vec::Vec};
 
+use super::text_scale::TextScale;
 use crate::{
     plan::Plan,
     window::{Charge, Decision, Retry},
@@ -22,6 +23,8 @@ pub(super) struct ReservedLimit {
     pub(super) is_enforced: bool,
     /// A request passes while anything is left.
     pub(super) needs_room_only: bool,
+    /// What the answer's text is taken for, as far as it does not tell.
+    pub(super) scale: TextScale,
 }
 
 impl ReservedLimit {
@@ -39,6 +42,7 @@ impl ReservedLimit {
                 owner: plan.owners.get(tokens.at).copied().unwrap_or_default(),
                 is_enforced: charge.enforced,
                 needs_room_only: tokens.needs_room_only,
+                scale: TextScale::default(),
             })
         }));
         limits.into_boxed_slice()

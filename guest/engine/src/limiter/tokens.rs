@@ -113,6 +113,9 @@ impl Limiter {
         let reservation = self.reservations.get_mut(waiter.stream);
         Some(pass(reservation.map(|reservation| {
             let is_read = reservation.answered(response, cuts);
+            for limit in reservation.limits.iter_mut().filter(|_| is_read) {
+                limit.scale = turn.memory.means.scale_of(&limit.key);
+            }
             reservation.count_memory(turn.budget);
             if is_read { reservation.wants() } else { UNREAD }
         })))
@@ -207,10 +210,10 @@ impl Limiter {
             // One that only tries and had no room would have refused.
             let Some(charged) = limit.charged else { continue };
             let terms = policy.token_terms_of(limit.owner);
-            let spent = reservation.spent(ending, terms, reserved(terms, charged));
+            let spent = reservation.spent(ending, terms, reserved(terms, charged), limit.scale);
             if ending == Some(StreamEnd::Whole) && reservation.is_told() {
                 let beyond = spent.saturating_sub(of_body(terms.charge, request.tokens()));
-                turn.memory.means.learn(&limit.key, beyond);
+                turn.memory.means.learn(&limit.key, beyond, reservation.told_text());
             }
             total = total.max(spent);
             changes.extend(LimitChange::new(limit, charged, spent));

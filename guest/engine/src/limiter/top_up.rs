@@ -71,7 +71,7 @@ impl Limiter {
                 continue;
             }
             let Some(before) = limit.charged else { continue };
-            let seen = reservation.seen_charge(terms);
+            let seen = reservation.seen_charge(terms, limit.scale);
             let more = seen.saturating_sub(before);
             if more >= STEP || more > 0 && is_time {
                 charged.push((at, seen));
@@ -214,7 +214,7 @@ fn more_of(policy: &Policy, reservation: &Reservation) -> Option<(Plan, Vec<usiz
     for (at, limit) in reservation.limits.iter().enumerate() {
         let terms = policy.token_terms_of(limit.owner);
         let Some(charged) = limit.charged else { continue };
-        let seen = reservation.seen_charge(terms);
+        let seen = reservation.seen_charge(terms, limit.scale);
         if !reservation.is_cuttable_by(terms, limit) || seen <= charged {
             continue;
         }

@@ -59,6 +59,10 @@ pub(super) enum ReasoningName {
     ReasoningContent,
 }
 
+/// A stream tells its output at its end, and some a little of it at its beginning, too. What tells it more often is not
+/// guessed at.
+const TELLINGS_MAX: u8 = 2;
+
 /// What a number counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum UsageCount {
@@ -84,6 +88,10 @@ pub(super) struct UsageDocument {
     named: u8,
     /// What the model has said since its output was told last.
     spoken: SpokenText,
+    /// How many tokens that looked like which it had said until its output was told last, the greatest number of more
+    /// than it can hold; and how often it was told.
+    covered: u16,
+    tellings: u8,
     /// How many bytes of that are reasoning, in the document that is being read, by each name: 4 GiB at most.
     reasoned: [u32; 2],
     /// The document that is being read tells the output, of which its text is a part.
@@ -334,6 +342,14 @@ impl UsageDocument {
         self.spoken
     }
 
+    /// How many tokens the text looks like of which the output is that was told. None: it is not known which text that
+    /// is, as it was told more often than at the beginning and the end, where each may repeat the one before, or in the
+    /// middle of it, or it is very long.
+    pub(super) fn covered(&self) -> Option<u64> {
+        let is_known = self.tellings <= TELLINGS_MAX && self.covered < u16::MAX && !self.is_told_beside;
+        is_known.then_some(self.covered.into())
+    }
+
     pub(super) fn is_told_beside(&self) -> bool {
         self.is_told_beside
     }
@@ -363,6 +379,11 @@ impl UsageDocument {
         *place = if self.named & bit == 0 { count } else { count.max(*place) };
         self.named |= bit;
         if what == UsageCount::Output && count > 0 {
+            if !self.is_output_told {
+                self.tellings = self.tellings.saturating_add(1);
+            }
+            let covered = u64::from(self.covered).saturating_add(self.spoken.tokens());
+            self.covered = u16::try_from(covered).unwrap_or(u16::MAX);
             // What was said so far is a part of that.
             (self.spoken, self.reasoned, self.is_output_told) = (SpokenText::default(), [0; 2], true);
         }
@@ -371,7 +392,9 @@ impl UsageDocument {
     /// The model says more.
     #[inline]
     fn say(&mut self, text: &[u8]) {
-        if !self.is_output_told && !self.is_told_beside {
+        if self.is_output_told {
+            self.tellings = u8::MAX;
+        } else if !self.is_told_beside {
             self.spoken.add(text);
         }
     }

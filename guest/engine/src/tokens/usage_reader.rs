@@ -110,6 +110,11 @@ impl UsageReader {
         self.document.spoken()
     }
 
+    /// How many tokens the text looks like of which the output is that was told last. None: it is not known.
+    pub(crate) fn covered(&self) -> Option<u64> {
+        self.document.covered()
+    }
+
     /// So much memory this takes beside itself, in bytes: little, however long the body is, and nothing of most.
     #[inline]
     pub(crate) fn bytes_beside(&self) -> usize {
@@ -204,5 +209,40 @@ mod tests {
     #[test]
     fn a_stream_takes_little() {
         assert!(size_of::<UsageReader>() <= 512, "{} bytes", size_of::<UsageReader>());
+    }
+
+    const DELTA: &str = r#"{"choices":[{"index":0,"delta":{"content":"eightlet"}}]}"#;
+    const TOLD: &str = r#"{"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":9}}"#;
+    const RUNNING: &str = r#"{"choices":[{"index":0,"delta":{"content":"eightlet"}}],"usage":{"completion_tokens":9}}"#;
+
+    /// Of a stream of these events.
+    fn covered(events: &[&str]) -> Option<u64> {
+        let mut reader = UsageReader::default();
+        events.iter().for_each(|event| reader.feed(alloc::format!("data: {event}\n\n").as_bytes()));
+        reader.covered()
+    }
+
+    #[test]
+    fn the_text_is_known_of_which_the_output_was_told() {
+        assert_eq!(covered(&[DELTA]), Some(0), "nothing was told yet");
+        assert_eq!(covered(&[DELTA, DELTA, TOLD, DELTA]), Some(4));
+        let start = r#"{"type":"message_start","message":{"usage":{"input_tokens":9,"output_tokens":1}}}"#;
+        let text = r#"{"type":"content_block_delta","delta":{"type":"text_delta","text":"eightlet"}}"#;
+        let stop = r#"{"type":"message_delta","delta":{},"usage":{"output_tokens":9}}"#;
+        assert_eq!(covered(&[start, text, text, stop]), Some(4));
+        // The last event of OpenAI's Responses has all text again.
+        let delta = r#"{"type":"response.output_text.delta","delta":"eightlet"}"#;
+        let output = r#"[{"content":[{"type":"output_text","text":"eightlet"}]}]"#;
+        let usage = r#"{"input_tokens":1,"output_tokens":9}"#;
+        let end = alloc::format!(r#"{{"type":"response.completed","response":{{"output":{output},"usage":{usage}}}}}"#);
+        assert_eq!(covered(&[delta, &end]), Some(2));
+    }
+
+    #[test]
+    fn it_is_not_where_texts_may_repeat_each_other_or_are_very_long() {
+        assert_eq!([1, 2, 3].map(|times| covered(&[RUNNING].repeat(times))), [Some(2), Some(4), None]);
+        let usage_first = r#"{"usage":{"completion_tokens":9},"choices":[{"message":{"content":"eightlet"}}]}"#;
+        assert_eq!(covered(&[usage_first]), None);
+        assert_eq!(covered(&[&[DELTA].repeat(40_000)[..], &[TOLD]].concat()), None);
     }
 }

@@ -28,8 +28,9 @@ const SLOTS_DEFAULT: u64 = 64;
 const EXACT_LIMIT_MAX: u64 = 100;
 const SECOND_US: u64 = 1_000_000;
 /// Of an exact window that may have more slots than [`EXACT_LIMIT_MAX`], so many are surely looked at for the one that
-/// something is to be given back to: 18 members of four, of which the newest may have less.
-const REFUNDED_SLOTS: u64 = 68;
+/// something is to be given back to: 18 members of four, of which the newest may have one,
+/// and one more slot tells what the oldest holds.
+const REFUNDED_SLOTS: u64 = 67;
 
 /// `precision`: how finely a window slides.
 #[derive(Clone, Copy)]

@@ -76,7 +76,7 @@ pub(super) fn measure(connection: &mut Connection, effort: &Effort) -> Table {
          {SLOTS} slots; medians of {rounds} rounds of {}, in turns, and of the rounds' ratios. Settlements go with the \
          next admission where one comes within 50 ms. To reach: 2 in the newest slot, 8 anywhere. An \
          exact window of more tokens than 100, which only `precision: exact` asks for, has a slot for each request, \
-         here {EXACT_SLOTS}; of so many, what was reserved more than 68 to 71 requests before is looked for, and not \
+         here {EXACT_SLOTS}; of so many, what was reserved more than 67 to 70 requests before is looked for, and not \
          given back. What comes behind an admission to it is measured against that, which begins a slot each time.",
         thousands(count as u64)
     );

@@ -1,6 +1,6 @@
 //! Decisions for other proxies, as a proxy asks for them: over HTTP and in gRPC, well and badly.
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
 use slidegate::tls::{ALPN_HTTP1, ALPN_HTTP2};
 use slidegate_tests::{
@@ -417,6 +417,40 @@ fn hostile_messages_do_no_harm() {
     let many = (0..300).fold(request("GET", "/", "a.test"), |request, at| request.entry(3, &format!("x-{at}"), "v"));
     assert_eq!(denied(&client.call(CHECK, &check_with(&many, "1.1.1.1", &[]))), Some(431));
     assert!(gateway.peak_memory_bytes() < 300 << 20);
+}
+
+/// Streams reset at once, pings, settings and headers without end, from a peer that is trusted: others are told what is
+/// true meanwhile, and what was taken is given back.
+#[test]
+fn floods_of_http2_do_no_harm() {
+    let gateway = deciding("", &by_key(1));
+    let flood = |frames: &dyn Fn(&mut Http2Client) -> io::Result<()>, times: usize| {
+        let mut client = Http2Client::connect(gateway.decide(), 65_535).expect("the gateway accepts");
+        client.give_up_writing_after(Duration::from_secs(1));
+        // The gateway may have had enough of it at any time.
+        let _ = (0..times).try_for_each(|_| frames(&mut client));
+        client
+    };
+    let resets = |client: &mut Http2Client| {
+        let stream = client.get("/")?;
+        client.frame(kind::RST_STREAM, 0, stream, &8_u32.to_be_bytes())
+    };
+    let pings = |client: &mut Http2Client| client.frame(kind::PING, 0, 0, &[0; 8]);
+    let settings = |client: &mut Http2Client| client.frame(kind::SETTINGS, 0, 0, &[0, 4, 0, 0, 0xff, 0xff]);
+    let mut held: Vec<Http2Client> = (0..10).map(|_| flood(&resets, 1_000)).collect();
+    held.extend([flood(&pings, 20_000), flood(&settings, 20_000)]);
+    let mut endless = flood(&|_| Ok(()), 0);
+    let block = endless.header_block(b"GET", "/");
+    let stream = endless.headers(0, &block).expect("the gateway reads");
+    // A literal field that is new: `a: b`.
+    let more = [0, 1, b'a', 1, b'b'].repeat(2_000);
+    let _ = (0..2_000).try_for_each(|_| endless.frame(kind::CONTINUATION, 0, stream, &more));
+    let mut others = client(&gateway);
+    let mut ask = || forwarded(&mut others, "GET", "/", "a.test", &[("x-key", "k")]).status();
+    assert_eq!([ask(), ask(), ask()], [200, 429, 429]);
+    drop((held, endless));
+    wait_until("nothing is in flight", || gateway.metrics().find("slidegate_requests_in_flight", &[]) == Some(0.0));
+    assert!(gateway.peak_memory_bytes() < 300 << 20, "{}", gateway.peak_memory_bytes());
 }
 
 /// A call to process a request of which nothing more is told, on a connection that is to take so much of its answer.

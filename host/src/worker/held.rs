@@ -111,8 +111,11 @@ impl HeldShare {
     fn grow_to(&mut self, held: &'static AtomicUsize, bytes: usize, most: usize) -> bool {
         let more = bytes.saturating_sub(self.bytes);
         self.held = Some(held);
-        self.bytes += more;
-        held.fetch_add(more, Ordering::Relaxed) + more <= most
+        // What there is no room for is not counted either: who reads the count never sees more than there may be.
+        let add = |now: usize| now.checked_add(more).filter(|all| *all <= most);
+        let is_taken = held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).is_ok();
+        self.bytes += if is_taken { more } else { 0 };
+        is_taken
     }
 }
 
@@ -167,6 +170,7 @@ mod tests {
         assert!(!other.grow_to(held, 41, 100), "one more than all may");
         drop(other);
         assert!(one.grow_to(held, 100, 100) && !one.grow_to(held, 101, 100));
+        assert_eq!(held.load(Ordering::Relaxed), 100, "nobody sees more than all may");
         drop(one);
         assert_eq!(held.load(Ordering::Relaxed), 0);
     }

@@ -173,11 +173,12 @@ impl Admin {
         let path = request.uri().path();
         let serving = self.serving.load();
         let is_secret = serving.settings.admin_token.is_some();
-        if is_secret && !matches!(path, "/" | "/healthz" | "/readyz") {
-            if let Err(refused) = admitted(&serving, request.headers()) {
-                self.refusals.tell(client, refused.status(), "a look");
-                return *refused;
-            }
+        if is_secret
+            && !matches!(path, "/" | "/healthz" | "/readyz")
+            && let Err(refused) = admitted(&serving, request.headers())
+        {
+            self.refusals.tell(client, refused.status(), "a look");
+            return *refused;
         }
         match path {
             "/" => page(),

@@ -65,20 +65,22 @@ pub(crate) fn admit(parts: &Parts, is_secure: bool, rules: PathRules) -> Result<
     Ok(Admitted { authority, target, path: read.compared.into_owned() })
 }
 
-/// What the filter sees of a request that has no body.
+/// What the filter sees of a request, and what its client wants of the connection.
 ///
 /// # Errors
 /// As of [`admit`].
 pub(crate) fn view(
     mut parts: Parts,
     caller: Caller,
+    has_body: bool,
     settings: &Settings,
     routes: &Routes,
-) -> Result<FilteredRequest, LocalReply> {
+) -> Result<(FilteredRequest, Wishes), LocalReply> {
     let admitted = admit(&parts, caller.is_secure, settings.normalize_path)?;
     let route = routes.find(admitted.authority.host(), &admitted.path).cloned();
-    prepare(&mut parts, caller, &admitted.authority, settings);
-    Ok(FilteredRequest::new(parts, admitted, caller, route, false, None))
+    let wishes = prepare(&mut parts, caller, &admitted.authority, settings);
+    let upgrade = wishes.upgrade.clone();
+    Ok((FilteredRequest::new(parts, admitted, caller, route, has_body, upgrade), wishes))
 }
 
 fn bad(reason: &'static str) -> LocalReply {

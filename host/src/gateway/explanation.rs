@@ -58,8 +58,8 @@ pub(crate) async fn explain(
         filters: Vec::new(),
         services: services.iter().map(redis_name).collect(),
     };
-    let view = match admission::view(parts, caller, &serving.settings, &serving.routes) {
-        Ok(view) => Arc::new(view),
+    let view = match admission::view(parts, caller, false, &serving.settings, &serving.routes) {
+        Ok((view, _)) => Arc::new(view),
         Err(refusal) => {
             met.refused = Some((refusal.status.as_u16(), refusal.reason));
             return Ok(met);
@@ -248,7 +248,7 @@ fn outcome(outcome: &RuleOutcome) -> (char, String) {
 fn lasting(us: u64) -> String {
     const UNITS: [(u64, &str); 5] =
         [(86_400_000_000, "d"), (3_600_000_000, "h"), (60_000_000, "m"), (1_000_000, "s"), (1_000, "ms")];
-    let whole = UNITS.iter().find(|(unit, _)| us >= *unit && us % unit == 0);
+    let whole = UNITS.iter().find(|(unit, _)| us >= *unit && us.is_multiple_of(*unit));
     match whole {
         Some((unit, name)) => format!("{} {name}", us / unit),
         None if us >= 1_000_000 => format!("{:.1} s", us as f64 / 1e6),

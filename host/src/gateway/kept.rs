@@ -180,7 +180,8 @@ pub(crate) fn request(serving: &Serving, url: &Uri, headers: HeaderMap) -> Resul
     let (parts, ()) = built.body(()).map_err(|error| refused(&error.to_string()))?.into_parts();
     let is_secure = settings.listen.as_ref().is_some_and(|listen| listen.tls.is_some());
     let caller = Caller { client: SocketAddr::from(([127, 0, 0, 1], 0)), is_secure };
-    admission::view(parts, caller, settings, &serving.routes).map_err(|refusal| refused(refusal.reason))
+    let view = admission::view(parts, caller, false, settings, &serving.routes);
+    view.map(|(view, _)| view).map_err(|refusal| refused(refusal.reason))
 }
 
 /// A URL without its query, which may carry secrets.

@@ -140,7 +140,7 @@ impl Rehearsal {
         self.pass_time(now)?;
         let ReceivedRequest { view, wishes, body, is_grpc } = match self.received(request) {
             Ok(received) => received,
-            Err(answer) => return Ok(answer),
+            Err(answer) => return Ok(*answer),
         };
         let (decided, stream) = self.decide(&view, &body)?;
         let edits = match decided {
@@ -175,17 +175,13 @@ impl Rehearsal {
     }
 
     /// A request as the filter sees it, or why it is none that is served.
-    fn received(&self, request: RehearsedRequest) -> Result<ReceivedRequest, RehearsedAnswer> {
-        let RehearsedRequest { mut parts, client, is_secure, body, names } = request;
+    fn received(&self, request: RehearsedRequest) -> Result<ReceivedRequest, Box<RehearsedAnswer>> {
+        let RehearsedRequest { parts, client, is_secure, body, names } = request;
         let is_grpc = headers::is_grpc(&parts.headers);
-        let admitted = admission::admit(&parts, is_secure, self.settings.normalize_path)
-            .map_err(|refusal| gateway_answer(&refusal, is_grpc))?;
-        let route = self.routes.find(admitted.authority.host(), &admitted.path).cloned();
         let caller = Caller { client, is_secure };
-        let wishes = admission::prepare(&mut parts, caller, &admitted.authority, &self.settings);
-        let (has_body, upgrade) = (!body.is_empty(), wishes.upgrade.clone());
-        let view = FilteredRequest::new(parts, admitted, caller, route, has_body, upgrade).called(names);
-        Ok(ReceivedRequest { view: Arc::new(view), wishes, body, is_grpc })
+        let (view, wishes) = admission::view(parts, caller, !body.is_empty(), &self.settings, &self.routes)
+            .map_err(|refusal| Box::new(gateway_answer(&refusal, is_grpc)))?;
+        Ok(ReceivedRequest { view: Arc::new(view.called(names)), wishes, body, is_grpc })
     }
 
     /// Wakes the filter at the times that it asked for.

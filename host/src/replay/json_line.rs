@@ -127,7 +127,7 @@ impl<'l> JsonSearch<'l, '_> {
                     return None;
                 }
                 self.rest = behind;
-                self.hand_over(wanted, depth, &text);
+                self.hand_over(wanted, depth, text);
                 Some(())
             }
             (b'{', _) => self.object(wanted, depth),
@@ -162,14 +162,14 @@ impl<'l> JsonSearch<'l, '_> {
                     return None;
                 }
                 if word != b"null" {
-                    self.hand_over(wanted, depth, &Cow::Borrowed(word));
+                    self.hand_over(wanted, depth, Cow::Borrowed(word));
                 }
                 Some(())
             }
         }
     }
 
-    fn hand_over(&mut self, wanted: u64, depth: usize, value: &Cow<'l, [u8]>) {
+    fn hand_over(&mut self, wanted: u64, depth: usize, value: Cow<'l, [u8]>) {
         let mut left = wanted;
         while left != 0 {
             let index = usize::try_from(left.trailing_zeros()).unwrap_or_default();

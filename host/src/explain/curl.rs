@@ -128,7 +128,7 @@ mod tests {
     fn what_curl_would_send_is_read() {
         let browser =
             "curl 'https://shop.test/a?b=c d' \\\n  -H 'x-api-key: a \"b\"' \\\n  -b 'id=7; x=y' --compressed";
-        assert_eq!(read(browser).unwrap_err().contains("expected a URL"), true, "a space is no part of one");
+        assert!(read(browser).unwrap_err().contains("expected a URL"), "a space is no part of one");
         let browser = browser.replace("c d", "c%20d");
         let headers = ["x-api-key: a \"b\"", "cookie: id=7; x=y"].map(str::to_owned).to_vec();
         assert_eq!(told(&browser), ("GET".to_owned(), "https://shop.test/a?b=c%20d".to_owned(), headers));

@@ -35,6 +35,10 @@ pub(super) fn check(uri: &Uri, headers: &HeaderMap, is_secret: bool) -> Result<(
 /// Names that nobody else can let lead here.
 fn is_local(host: &Authority) -> bool {
     let name = host.host();
+    // Nothing before it, and behind it nothing but a port.
+    if host.as_str().strip_prefix(name).is_none_or(|rest| !rest.is_empty() && !rest.starts_with(':')) {
+        return false;
+    }
     let address = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
     address.parse::<IpAddr>().is_ok() || name.eq_ignore_ascii_case("localhost")
 }

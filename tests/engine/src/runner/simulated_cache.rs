@@ -1,7 +1,10 @@
 //! What the cache asks of Redis, in memory: texts with an end, and the scripts by what they document.
 //! `tests/cache_scripts.rs` runs these on a real server.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::LazyLock,
+};
 
 use slidegate_engine::{
     cache::scripts::{CacheScript, CacheScripts},
@@ -144,7 +147,8 @@ impl SimulatedCache {
 }
 
 fn named(script: CacheScript, form: Form) -> Vec<u8> {
-    let command = CacheScripts::default().command(script, form, &[], &[]);
+    static NAMED: LazyLock<CacheScripts> = LazyLock::new(CacheScripts::default);
+    let command = NAMED.command(script, form, &[], &[]);
     command.words().nth(1).expect("the name of a script").to_vec()
 }
 

@@ -31,8 +31,8 @@ pub const TOP: [Field; 18] = [
         ["Admin", "管理地址"],
         Shape::Either(&[ADDRESS, Shape::Object(&ADMIN)]),
         "off",
-        "address and port of `/metrics` (Prometheus), `/healthz` and `/readyz` (see [Logs and \
-         health](#logs-and-health)) and `/config` (as understood, no passwords) ᴿ; or an object",
+        "address and port of [a page for people](#the-admin-page), `/metrics` (Prometheus), `/healthz` and `/readyz` \
+         (see [Logs and health](#logs-and-health)) and `/config` (as understood, no passwords) ᴿ; or an object",
     ),
     Field::new(
         "decide",
@@ -221,9 +221,9 @@ pub const ADMIN_FIELDS: [Field; 4] = [
         "token",
         ["Token", "管理令牌"],
         Shape::Form("^[!-~]{16,1024}$"),
-        "nothing can be changed there",
-        "what those show who may change something: purge [responses that are kept](#purging-a-cache). 16 to 1024 \
-         visible characters",
+        "nothing can be changed there, and all else is shown",
+        "what those show who may change something: purge [responses that are kept](#purging-a-cache); and, where it \
+         is set, who looks at anything but `/`, `/healthz` and `/readyz`. 16 to 1024 visible characters",
     ),
     Field::new("token_file", ["File of the token", "管理令牌文件"], Shape::File, "", "file with the token in it"),
 ];

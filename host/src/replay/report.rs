@@ -68,7 +68,7 @@ impl ReplayReport<'_> {
         let counts = self.counts;
         let mut text = String::new();
         // Writing to a string does not fail.
-        let _ = writeln!(text, "{} on {} ({})", self.limits, self.logs.join(", "), self.kind);
+        let _ = writeln!(text, "{} on {} ({})", plain(self.limits), plain(&self.logs.join(", ")), self.kind);
         if let Some((first, last)) = counts.span_us {
             let _ = writeln!(
                 text,
@@ -100,7 +100,7 @@ impl ReplayReport<'_> {
         }
         for (name, GroupCounts { requests, refused }) in ranked.iter().take(ROWS_MAX) {
             let part = percent(share(*refused, *requests));
-            let _ = writeln!(text, "{name:<48} {requests:>12} {refused:>12} {part:>9}");
+            let _ = writeln!(text, "{:<48} {requests:>12} {refused:>12} {part:>9}", plain(name));
         }
         if let Some(more) = ranked.len().checked_sub(ROWS_MAX).filter(|more| *more > 0) {
             let _ = writeln!(text, "and {more} more");
@@ -150,13 +150,28 @@ impl ReplayReport<'_> {
     pub(super) fn csv(&self) -> String {
         let mut text = format!("{},requests,refused\n", self.by);
         for (name, GroupCounts { requests, refused }) in self.groups() {
-            let _ = writeln!(text, "\"{}\",{requests},{refused}", name.replace('"', "\"\""));
+            let _ = writeln!(text, "\"{}\",{requests},{refused}", plain(name).replace('"', "\"\""));
         }
         text
     }
 }
 
+/// Without characters that a terminal obeys: keys and names of logs are of strangers.
+fn plain(name: &str) -> String {
+    name.replace(char::is_control, "\u{fffd}")
+}
+
 /// A share as people read it.
 pub(super) fn percent(share: f64) -> String {
     format!("{:.2} %", share * 100.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_terminal_obeys_a_key() {
+        assert_eq!(plain("\u{1b}[31ma\nb\u{9b}c\u{e9}"), "\u{fffd}[31ma\u{fffd}b\u{fffd}c\u{e9}");
+    }
 }

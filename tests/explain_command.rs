@@ -142,6 +142,8 @@ fn what_is_said_wrongly_is_told_in_a_sentence() {
     }
     let (_, error, code) = said(&run(&["explain", &wrong, "/"]));
     assert!(code == Some(1) && error.contains("query_per_minute") && error.contains(":2:"), "{error}");
+    let (_, error, code) = said(&run(&["explain", &file, "/shop", "-H", "host: a", "-H", "host: b"]));
+    assert!(code == Some(1) && error.contains("one header `host`, got several"), "{code:?} {error}");
     let url = scene.redis.url();
     scene.redis.kill();
     let asked = ["explain", &file, "/shop", "-H", "x-api-key: a", "--redis", &url];

@@ -26,6 +26,9 @@ impl SaidRequest {
             for (name, value) in self.headers {
                 fields.append(name, value);
             }
+            if fields.get_all(header::HOST).iter().nth(1).is_some() {
+                return Err("expected one header `host`, got several".to_owned());
+            }
             if let Some(host) = fields.remove(header::HOST) {
                 let host = host.to_str().ok().and_then(|host| host.parse().ok());
                 let host = host.ok_or("expected a host in the header `host`")?;

@@ -178,7 +178,10 @@ fn pages_of_others_learn_nothing() {
     let gateway = Gateway::serve(&format!("upstream: {}\n", upstream.url()));
     let ask = |host: &str, origin: &[(&str, &str)]| {
         let headers = [&[("host", host)], origin].concat();
-        HttpClient::connect(gateway.admin()).get("/api/v1/state", &headers).status()
+        let ask = |path: &str| HttpClient::connect(gateway.admin()).get(path, &headers).status();
+        let [state, config] = ["/api/v1/state", "/config"].map(ask);
+        assert_eq!(state, config, "{host} {origin:?}");
+        state
     };
     let own = gateway.admin().to_string();
     assert_eq!(ask(&own, &[]), 200);

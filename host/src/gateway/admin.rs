@@ -180,17 +180,19 @@ impl Admin {
             self.refusals.tell(client, refused.status(), "a look");
             return *refused;
         }
+        if matches!(path, STATE_PATH | "/config")
+            && let Err((status, reason)) = browser::check(request.uri(), request.headers(), is_secret)
+        {
+            return response(status, TEXT, reason.to_owned());
+        }
         match path {
             "/" => page(),
-            STATE_PATH => match browser::check(request.uri(), request.headers(), is_secret) {
-                Ok(()) => {
-                    let state = overview::state(&serving, &self.metrics, &self.past);
-                    let mut shown = response(StatusCode::OK, "application/json", format!("{state}\n"));
-                    shown.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-                    shown
-                }
-                Err((status, reason)) => response(status, TEXT, reason.to_owned()),
-            },
+            STATE_PATH => {
+                let state = overview::state(&serving, &self.metrics, &self.past);
+                let mut shown = response(StatusCode::OK, "application/json", format!("{state}\n"));
+                shown.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+                shown
+            }
             "/metrics" => response(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", self.metrics()),
             "/healthz" => reported(self.health.alive().await),
             "/readyz" => {

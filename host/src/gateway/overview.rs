@@ -28,6 +28,9 @@ const DECISION_TIME: &str = "slidegate_decision_duration_seconds";
 const CALL_TIME: &str = "slidegate_redis_call_duration_seconds";
 const BREAKER_OPEN: &str = "slidegate_redis_breaker_open";
 
+/// A series' labels, by their names.
+type Labels = BTreeMap<String, String>;
+
 /// What came of requests in the last five minutes.
 #[derive(Default)]
 pub(crate) struct RecentPast(Mutex<VecDeque<SoFar>>);
@@ -127,27 +130,24 @@ fn rules(metrics: &ProcessMetrics) -> (Vec<Value>, usize) {
     let order: Vec<String> = most.iter().map(|(name, _)| name.clone()).collect();
     let mut shown: BTreeMap<String, RuleShown> =
         most.into_iter().map(|(name, decided)| (name, RuleShown { decided, ..RuleShown::default() })).collect();
-    metrics.read(DECISIONS, |labels, value| {
-        if let Some(rule) = labels.get("rule").and_then(|name| shown.get_mut(name)) {
-            rule.decisions.insert(of(labels, "decision"), json!(count(&value)));
-        }
+    let mut read = |name, note: fn(&mut RuleShown, &Labels, ReadValue)| {
+        metrics.read(name, |labels, value| {
+            if let Some(rule) = labels.get("rule").and_then(|name| shown.get_mut(name)) {
+                note(rule, labels, value);
+            }
+        });
+    };
+    read(DECISIONS, |rule, labels, value| {
+        rule.decisions.insert(of(labels, "decision"), json!(count(&value)));
     });
-    metrics.read(DEGRADED, |labels, value| {
-        if let Some(rule) = labels.get("rule").and_then(|name| shown.get_mut(name)) {
-            rule.degraded.insert(of(labels, "mode"), json!(count(&value)));
-        }
+    read(DEGRADED, |rule, labels, value| {
+        rule.degraded.insert(of(labels, "mode"), json!(count(&value)));
     });
-    metrics.read(ITEM_DECISIONS, |labels, value| {
-        if let Some(rule) = labels.get("rule").and_then(|name| shown.get_mut(name)) {
-            let item = rule.items.entry(of(labels, "item")).or_default();
-            item.insert(of(labels, "decision"), json!(count(&value)));
-        }
+    read(ITEM_DECISIONS, |rule, labels, value| {
+        let item = rule.items.entry(of(labels, "item")).or_default();
+        item.insert(of(labels, "decision"), json!(count(&value)));
     });
-    metrics.read(DECISION_TIME, |labels, value| {
-        if let Some(rule) = labels.get("rule").and_then(|name| shown.get_mut(name)) {
-            rule.duration = buckets(value);
-        }
-    });
+    read(DECISION_TIME, |rule, _, value| rule.duration = buckets(value));
     let rules = order.into_iter().filter_map(|name| {
         let RuleShown { decisions, degraded, items, duration, decided } = shown.remove(&name)?;
         Some(json!({
@@ -188,7 +188,7 @@ fn requests(metrics: &ProcessMetrics) -> Value {
     json!(routes)
 }
 
-fn of(labels: &BTreeMap<String, String>, name: &str) -> String {
+fn of(labels: &Labels, name: &str) -> String {
     labels.get(name).cloned().unwrap_or_default()
 }
 

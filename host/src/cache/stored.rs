@@ -11,7 +11,7 @@ use slidegate::{CallError, ExplainedVerdict, FilterMet, Reply, Value};
 use slidegate_cache::{CachedValue, StoredResponse, index_of};
 
 use crate::gateway::Serving;
-use crate::gateway::kept::{self, KeptError, KeptRedis};
+use crate::gateway::kept::{self, AskedServices, KeptError};
 
 /// So often Redis is asked at most: for a session, for a page, for its variant, and for what was purged.
 const ROUNDS_MAX: usize = 8;
@@ -45,11 +45,11 @@ pub(crate) fn header_argument(text: &str) -> Result<(HeaderName, HeaderValue), &
 /// # Errors
 /// No filter keeps responses, the gateway would refuse the request, or a Redis cannot be used.
 pub(super) async fn find(serving: &Serving, url: &Uri, headers: &HeaderMap) -> Result<StoredFound, KeptError> {
-    let (Some((_, services)), Some(worker)) = (serving.redis(), serving.worker(0)) else {
+    let (Some(_), Some(worker)) = (serving.redis(), serving.worker(0)) else {
         return Err(KeptError::NoCache);
     };
     let request = Arc::new(kept::request(serving, url, headers.clone()).map_err(KeptError::NotKept)?);
-    let mut connections: Vec<Option<KeptRedis>> = services.iter().map(|_| None).collect();
+    let mut services = AskedServices::new(serving);
     let (mut replies, mut value, mut variants): (Vec<Result<Reply, CallError>>, _, _) = (Vec::new(), None, None);
     for _ in 0..ROUNDS_MAX {
         let told = worker.explain(Arc::clone(&request) as Arc<dyn slidegate::Request>, &replies);
@@ -63,14 +63,7 @@ pub(super) async fn find(serving: &Serving, url: &Uri, headers: &HeaderMap) -> R
             return Ok(StoredFound { verdict, reason, value, variants, now_ms });
         }
         for question in told.questions {
-            let place = question.service as usize;
-            let (Some(connection), Some(service)) = (connections.get_mut(place), services.get(place)) else {
-                return Err(KeptError::Filter("the filter asks a Redis that is not there".to_owned()));
-            };
-            if connection.is_none() {
-                *connection = Some(KeptRedis::connect(serving, service).await?);
-            }
-            let Some(redis) = connection.as_ref() else { return Err(KeptError::NoCache) };
+            let redis = services.of(&question).await?;
             let words: Vec<Vec<u8>> = question.command.words().map(<[u8]>::to_vec).collect();
             let reply = redis.call(question.command).await;
             if let [name, key, _] = &words[..]

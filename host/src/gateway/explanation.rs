@@ -10,7 +10,7 @@ use serde_json::{Value as Json, json};
 use slidegate::{CallError, ExplainedVerdict, FilterMet, LimitMet, LimitState, Reply, RuleOutcome};
 
 use crate::gateway::admission::{self, Caller};
-use crate::gateway::kept::KeptRedis;
+use crate::gateway::kept::AskedServices;
 use crate::gateway::redis_name;
 use crate::gateway::serving::Serving;
 
@@ -70,7 +70,7 @@ pub(crate) async fn explain(
         met.refused = Some((404, "no route takes it"));
     }
     let Some(worker) = serving.worker(0) else { return Ok(met) };
-    let mut connections: Vec<Option<KeptRedis>> = services.iter().map(|_| None).collect();
+    let mut asked = AskedServices::new(serving);
     let mut replies: Vec<Result<Reply, CallError>> = Vec::new();
     for _ in 0..ROUNDS_MAX {
         let told = worker.explain(Arc::clone(&view) as Arc<dyn slidegate::Request>, &replies);
@@ -80,14 +80,7 @@ pub(crate) async fn explain(
             return Ok(met);
         }
         for question in told.questions {
-            let place = question.service as usize;
-            let (Some(connection), Some(service)) = (connections.get_mut(place), services.get(place)) else {
-                return Err("the filter asks a Redis that is not there".to_owned());
-            };
-            let redis = match connection {
-                Some(redis) => redis,
-                None => connection.insert(KeptRedis::connect(serving, service).await.map_err(|error| error.told())?),
-            };
+            let redis = asked.of(&question).await.map_err(|error| error.told())?;
             replies.push(Ok(redis.ask(question.command).await.map_err(|error| error.told())?));
         }
     }

@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use hyper::header::HeaderMap;
 use hyper::{Method, Request, Uri, Version};
-use slidegate::{CallError, Command, Instance, Module, Moment, RedisService, RedisTransport, Reply, Value};
+use slidegate::{CallError, Command, Instance, Module, Moment, Question, RedisService, RedisTransport, Reply, Value};
 use slidegate_cache::{CacheKey, PurgeTag, purge_command, purge_tag, void_command};
 
 use crate::gateway::admission::{self, Caller, FilteredRequest};
@@ -107,6 +107,35 @@ fn markers(
         all.push(markers);
     }
     Ok((service, all))
+}
+
+/// The Redis services of a serving's filter, each connected to when it is asked first.
+pub(crate) struct AskedServices<'s> {
+    serving: &'s Serving,
+    services: &'s [RedisService],
+    opened: Vec<Option<KeptRedis>>,
+}
+
+impl<'s> AskedServices<'s> {
+    pub(crate) fn new(serving: &'s Serving) -> Self {
+        let services = serving.redis().map(|(_, services)| services).unwrap_or_default();
+        Self { serving, services, opened: services.iter().map(|_| None).collect() }
+    }
+
+    /// The service that a question is for.
+    ///
+    /// # Errors
+    /// It is none of these, or cannot be used.
+    pub(crate) async fn of(&mut self, question: &Question) -> Result<&KeptRedis, KeptError> {
+        let place = question.service as usize;
+        let (Some(opened), Some(service)) = (self.opened.get_mut(place), self.services.get(place)) else {
+            return Err(KeptError::Filter("the filter asks a Redis that is not there".to_owned()));
+        };
+        match opened {
+            Some(redis) => Ok(redis),
+            None => Ok(opened.insert(KeptRedis::connect(self.serving, service).await?)),
+        }
+    }
 }
 
 /// The Redis that responses are kept in.

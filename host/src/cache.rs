@@ -11,11 +11,11 @@ use hyper::Uri;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::json;
 use slidegate::Module;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Runtime;
 
 use self::remote::{Remote, RemoteGateway};
 pub(crate) use self::stored::header_argument;
-use crate::gateway::{Serving, Workshop, kept};
+use crate::gateway::{Serving, Workshop, command_runtime, kept};
 use crate::output::{self, OutputFormat};
 use crate::purge_order::{PurgeOrder, url_of_page};
 use crate::settings::Mistake;
@@ -150,7 +150,7 @@ impl PurgeCommand {
         match &self.remote.gateway {
             Some(gateway) => {
                 let remote = RemoteGateway::new(gateway, &self.remote).map_err(|mistake| vec![mistake])?;
-                if let Some(apart_ms) = runtime()?.block_on(remote.purge(&order)).map_err(single)? {
+                if let Some(apart_ms) = command_runtime()?.block_on(remote.purge(&order)).map_err(single)? {
                     let what = "what it stored meanwhile may not be void; set its clock";
                     output::tell(format_args!("its clock is {apart_ms} ms apart from its Redis': {what}"));
                 }
@@ -182,12 +182,7 @@ fn serving(
     redis: Option<String>,
 ) -> Result<(Serving, Runtime), Vec<Mistake>> {
     let bytes = source.read(Occasion::Start).map_err(|mistake| vec![mistake])?;
-    let (settings, runtime) = (source.parse(&bytes, module)?, runtime()?);
+    let (settings, runtime) = (source.parse(&bytes, module)?, command_runtime()?);
     let workshop = Workshop::new(module.clone(), vec![runtime.handle().clone()], None, redis);
     Ok((workshop.make(settings, None)?, runtime))
-}
-
-fn runtime() -> Result<Runtime, Vec<Mistake>> {
-    let made = Builder::new_current_thread().enable_all().build();
-    made.map_err(|error| vec![Mistake::new("", format!("cannot start: {error}"))])
 }

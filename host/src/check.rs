@@ -5,11 +5,10 @@ mod plugins;
 mod report;
 
 use slidegate::Module;
-use tokio::runtime::Builder;
 
 pub(crate) use self::plugins::{is_filter, plugin_document};
 use self::report::Report;
-use crate::gateway::{Serving, Workshop};
+use crate::gateway::{Serving, Workshop, command_runtime};
 use crate::output;
 use crate::resource;
 use crate::settings::file::Occasion;
@@ -83,10 +82,7 @@ fn report(
     connects: bool,
 ) -> Result<Report, Vec<Mistake>> {
     let settings = source.parse(bytes, &module)?;
-    let runtime = Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| vec![Mistake::new("", format!("cannot start: {error}"))])?;
+    let runtime = command_runtime()?;
     let (environment, origin) = (settings.environment.clone(), settings.origin.clone());
     let is_redis_overridden = redis.is_some();
     let serving = Workshop::new(module.clone(), vec![runtime.handle().clone()], None, redis).make(settings, None)?;

@@ -11,15 +11,15 @@ use clap::Args;
 use hyper::Method;
 use hyper::header::{HeaderName, HeaderValue};
 use slidegate::Module;
-use tokio::runtime::Builder;
 
 use self::said::{SaidRequest, method_said, url_said};
 use crate::cache::header_argument;
+use crate::gateway::command_runtime;
 use crate::gateway::explanation::{self, Foreseen, RequestMet};
 use crate::output::{self, OutputFormat};
 use crate::settings::Mistake;
 use crate::settings::source::{Overrides, SettingsSource};
-use crate::subject::Subject;
+use crate::subject::{Subject, UnusableFile};
 
 /// The request would be answered before it reaches its upstream.
 const ANSWERED: u8 = 3;
@@ -75,10 +75,7 @@ impl ExplainCommand {
             Ok(Foreseen::Answered) => ExitCode::from(ANSWERED),
             Ok(Foreseen::Depends) => ExitCode::from(DEPENDS),
             Err(mistakes) => {
-                for mistake in mistakes {
-                    output::tell(mistake.in_file(&source.name()));
-                    mistake.place.iter().for_each(|place| output::tell(&place.snippet));
-                }
+                UnusableFile { file: source.name(), mistakes }.tell();
                 ExitCode::FAILURE
             }
         }
@@ -92,8 +89,7 @@ impl ExplainCommand {
         let single = |reason: String| vec![Mistake::new("", reason)];
         let parts = self.said().and_then(SaidRequest::parts).map_err(single)?;
         let subject = Subject::read(source, module)?;
-        let made = Builder::new_current_thread().enable_all().build();
-        let runtime = made.map_err(|error| single(format!("cannot start: {error}")))?;
+        let runtime = command_runtime()?;
         let serving = subject.serving(module, runtime.handle(), self.redis.clone())?;
         let client = SocketAddr::new(self.from, 0);
         let asked = explanation::explain(&serving, parts, client, self.redis.is_some());

@@ -162,6 +162,14 @@ fn single_threaded() -> io::Result<Runtime> {
     Builder::new_current_thread().enable_all().build()
 }
 
+/// What a command lives on that asks others, and serves nothing.
+///
+/// # Errors
+/// The operating system lacks something.
+pub(crate) fn command_runtime() -> Result<Runtime, Vec<Mistake>> {
+    single_threaded().map_err(|error| vec![Mistake::new("", format!("cannot start: {error}"))])
+}
+
 /// A gateway whose lanes run.
 struct Running {
     serving: Arc<ArcSwap<Serving>>,
